@@ -1,0 +1,1 @@
+//! Pygmy's replication.

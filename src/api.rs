@@ -1,0 +1,371 @@
+//! The JSON shapes, header names and error codes of the REST interface, version 1.
+//!
+//! One definition for everybody who speaks it: the node's handlers, the facade, the client and the
+//! tests. Nothing here knows how a request is served.
+
+use serde::{Deserialize, Serialize};
+
+/// Names of the headers that the interface adds to HTTP's own. All lower case, as `http` wants.
+pub mod header {
+    /// Log index that a reply reflects, or at which a write was applied.
+    pub const INDEX: &str = "pygmy-index";
+    /// Name of the member that answered.
+    pub const NODE: &str = "pygmy-node";
+    /// Milliseconds since the answering replica last heard from a leader; on `stale` replies.
+    pub const STALENESS_MS: &str = "pygmy-staleness-ms";
+    /// `linearizable`, `session` or `stale`; the header form of `consistency=`.
+    pub const CONSISTENCY: &str = "pygmy-consistency";
+    /// Lowest index a `session` read may be answered from; the header form of `min_index=`.
+    pub const MIN_INDEX: &str = "pygmy-min-index";
+    /// Bound on the staleness of a `stale` read; the header form of `max_staleness_ms=`.
+    pub const MAX_STALENESS_MS: &str = "pygmy-max-staleness-ms";
+    /// The client's request id, or a made one; the same in the reply and in every log line.
+    pub const REQUEST_ID: &str = "x-request-id";
+    /// The client's idempotency key.
+    pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+    /// `true` on a reply that repeats the first reply to the same key.
+    pub const IDEMPOTENT_REPLAYED: &str = "idempotent-replayed";
+    /// `HIT` on a reply from the facade's cache.
+    pub const X_CACHE: &str = "x-cache";
+}
+
+/// The most lines an order may have.
+pub const ORDER_LINES_MAX: usize = 100;
+/// The most pieces one order line may ask for.
+pub const QUANTITY_MAX: u64 = 1_000_000;
+/// The longest title, in bytes of UTF-8.
+pub const TITLE_BYTES_MAX: usize = 1_000;
+/// The longest topic, in bytes of UTF-8.
+pub const TOPIC_BYTES_MAX: usize = 200;
+/// The longest customer or reference, in bytes of UTF-8.
+pub const REFERENCE_BYTES_MAX: usize = 200;
+/// The largest price and the largest stock. Far from overflow even when multiplied.
+pub const AMOUNT_MAX: u64 = 1_000_000_000_000;
+/// The longest idempotency key, in bytes of visible ASCII.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// The most rows of a page.
+pub const PAGE_LIMIT_MAX: usize = 1_000;
+/// The rows of a page when the request does not say.
+pub const PAGE_LIMIT_DEFAULT: usize = 100;
+
+/// How fresh a read must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Consistency {
+    /// Reflects every write that was confirmed before the read began.
+    #[default]
+    Linearizable,
+    /// Reflects at least the index that the client names.
+    Session,
+    /// Whatever the replica has.
+    Stale,
+}
+
+impl Consistency {
+    /// The level's name in the interface.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Linearizable => "linearizable",
+            Self::Session => "session",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// An item as the interface shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The item number.
+    pub id: u64,
+    /// The title.
+    pub title: String,
+    /// The topic it is listed under.
+    pub topic: String,
+    /// Price in cents.
+    pub price_cents: u64,
+    /// Pieces in the store, reserved ones included.
+    pub stock: u64,
+    /// Pieces held by reservations.
+    pub reserved: u64,
+    /// `stock - reserved`: what can be sold now.
+    pub available: u64,
+    /// Log index of the last change; the item's ETag.
+    pub version: u64,
+    /// When the item was created: log time, RFC 3339 UTC.
+    pub created_at: String,
+    /// When the item last changed: log time, RFC 3339 UTC.
+    pub updated_at: String,
+}
+
+/// `PUT /v1/items/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PutItem {
+    /// The title.
+    pub title: String,
+    /// The topic it is listed under.
+    pub topic: String,
+    /// Price in cents.
+    pub price_cents: u64,
+    /// Pieces in the store. May be left out on replace, and is 0 on create then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stock: Option<u64>,
+}
+
+/// `POST /v1/items/{id}/stock`: either `delta` or `set`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeStock {
+    /// Pieces to add, or to take away when negative.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta: Option<i64>,
+    /// Pieces that there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<u64>,
+    /// `received`, `count`, `damaged`, `returned` or `correction`.
+    pub reason: String,
+    /// The caller's own reference, kept in the ledger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+}
+
+/// `POST /v1/orders`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewOrder {
+    /// What is ordered; all lines or none.
+    pub lines: Vec<NewOrderLine>,
+    /// Who orders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
+    /// The caller's own reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+}
+
+/// One line of a [`NewOrder`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewOrderLine {
+    /// The item number.
+    pub item: u64,
+    /// Pieces, at least 1.
+    pub quantity: u64,
+    /// Refuse the order when the price is another by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_price_cents: Option<u64>,
+}
+
+/// An order as the interface shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The order number: dense, from 1, in log order.
+    pub id: u64,
+    /// What was sold.
+    pub lines: Vec<OrderLine>,
+    /// Sum of the lines, in cents.
+    pub total_cents: u64,
+    /// `placed`.
+    pub status: String,
+    /// Who ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
+    /// The caller's own reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// Log time of the sale, RFC 3339 UTC.
+    pub placed_at: String,
+    /// Log index of the sale.
+    pub index: u64,
+}
+
+/// One line of an [`Order`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderLine {
+    /// The item number.
+    pub item: u64,
+    /// The title at the time of the sale.
+    pub title: String,
+    /// Pieces.
+    pub quantity: u64,
+    /// Price of a piece at the time of the sale, in cents.
+    pub unit_price_cents: u64,
+}
+
+/// `GET /v1/items`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemPage {
+    /// The rows.
+    pub items: Vec<Item>,
+    /// What to send as `cursor` for the next page; null on the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// `GET /v1/orders`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderPage {
+    /// The rows.
+    pub orders: Vec<Order>,
+    /// What to send as `cursor` for the next page; null on the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// `GET /v1/changes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangePage {
+    /// The rows, in log order.
+    pub changes: Vec<Change>,
+    /// What to send as `after` for the next page.
+    pub next_after: u64,
+}
+
+/// Something that changed at an index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Log index of the change.
+    pub index: u64,
+    /// `item` or `order`.
+    pub kind: String,
+    /// The item or order number.
+    pub id: u64,
+}
+
+/// `GET /v1/cluster`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// The cluster's id, minted at bootstrap.
+    pub cluster_id: String,
+    /// Name of the leader, if one is known.
+    pub leader: Option<String>,
+    /// The Raft term.
+    pub term: u64,
+    /// Everybody who takes part.
+    pub members: Vec<Member>,
+}
+
+/// A row of [`Cluster`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The member's name.
+    pub name: String,
+    /// The Raft node id. Never used again once its disk is gone.
+    pub id: u64,
+    /// `catalog`, `order`: what the facade asks it for.
+    pub roles: Vec<String>,
+    /// `voter` or `learner`.
+    pub kind: String,
+    /// Address of the REST interface, `host:port`.
+    pub api: String,
+    /// Address of the peer listener, `host:port`.
+    pub peer: String,
+    /// Whether the leader has heard from it within the failure window.
+    pub up: bool,
+    /// Milliseconds since the leader last heard from it; null when it never did or nobody leads.
+    pub last_heard_ms: Option<u64>,
+    /// The newest index the leader knows it has.
+    pub applied_index: Option<u64>,
+    /// How far it is behind the leader's log, in entries.
+    pub lag: Option<u64>,
+    /// The program's version, where known.
+    pub version: Option<String>,
+}
+
+/// `GET /v1/verify`: what a replica found when it derived its state anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// The member that checked itself.
+    pub node: String,
+    /// The index at which everything was checked.
+    pub index: u64,
+    /// Whether every check passed.
+    pub ok: bool,
+    /// The state hash at `index`, as hex. Equal on every replica at the same index.
+    pub state_hash: String,
+    /// Hashes at fixed earlier indexes, newest last: replicas at different indexes compare these.
+    pub hash_ring: Vec<HashAt>,
+    /// The checks, one by one.
+    pub checks: Vec<Check>,
+}
+
+/// The state hash at an index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HashAt {
+    /// The log index.
+    pub index: u64,
+    /// The state hash there, as hex.
+    pub hash: String,
+}
+
+/// One check of a [`Verification`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What was checked.
+    pub name: String,
+    /// Whether it holds.
+    pub ok: bool,
+    /// What was counted, or what is wrong.
+    pub detail: String,
+}
+
+/// Whether a write took effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteOutcome {
+    /// It did.
+    Applied,
+    /// It did not, and will not.
+    NotApplied,
+    /// It may have, or may yet. A retry with the same idempotency key is safe and finds out.
+    Unknown,
+}
+
+/// An error: RFC 9457 `application/problem+json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `about:blank#<code>`: a stable name for the kind of problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind of problem in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What went wrong here and what to do next.
+    pub detail: String,
+    /// The request's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// Stable, machine-readable.
+    pub code: String,
+    /// On writes: whether the write took effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<WriteOutcome>,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+    /// `out_of_stock`: the item that is short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<u64>,
+    /// `out_of_stock`: the order line (from 0) that is short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// `out_of_stock`: pieces wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<u64>,
+    /// `out_of_stock`: pieces there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available: Option<u64>,
+    /// `version_mismatch`: the item's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_version: Option<u64>,
+    /// `malformed`, `invalid`: every place that is wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+/// A place in a request that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldError {
+    /// RFC 6901 JSON pointer into the body, or the name of a parameter or header.
+    pub pointer: String,
+    /// What is wrong with it.
+    pub detail: String,
+}

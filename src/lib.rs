@@ -1,0 +1,2 @@
+//! Pygmy: a replicated catalog and order store with an HTTP facade.
+pub mod api;

@@ -1,0 +1,1 @@
+//! Pygmy's state machine and its storage.
