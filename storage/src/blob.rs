@@ -16,8 +16,22 @@ const PART_BYTES: usize = VALUE_BYTES_MAX - 64;
 /// The most parts a blob may have: about 4 GiB.
 const PARTS_MAX: usize = u16::MAX as usize;
 
-/// Adds the writes that make `key` hold `bytes` to a batch.
+/// Adds the writes that make `key` hold `bytes` to a batch, whatever it held before.
 pub fn put(engine: &dyn Engine, batch: &mut Batch, key: Key, bytes: &[u8]) -> Result<()> {
+    let before = stored_parts(engine, key)?;
+    let parts = put_parts(batch, key, bytes)?;
+    for part in parts..before {
+        batch.delete(key.encode(part_number(part)));
+    }
+    Ok(())
+}
+
+/// The same for a key that holds nothing, or nothing larger than one part: reads nothing first.
+pub fn put_new(batch: &mut Batch, key: Key, bytes: &[u8]) -> Result<()> {
+    put_parts(batch, key, bytes).map(|_| ())
+}
+
+fn put_parts(batch: &mut Batch, key: Key, bytes: &[u8]) -> Result<usize> {
     let parts = bytes.len().div_ceil(PART_BYTES).max(1);
     if parts > PARTS_MAX {
         return Err(Error::TooLarge {
@@ -26,7 +40,6 @@ pub fn put(engine: &dyn Engine, batch: &mut Batch, key: Key, bytes: &[u8]) -> Re
             limit: PARTS_MAX * PART_BYTES,
         });
     }
-    let before = stored_parts(engine, key)?;
     for part in 0..parts {
         let slice = &bytes[part * PART_BYTES..bytes.len().min((part + 1) * PART_BYTES)];
         let mut body = Vec::with_capacity(slice.len() + 2);
@@ -34,10 +47,7 @@ pub fn put(engine: &dyn Engine, batch: &mut Batch, key: Key, bytes: &[u8]) -> Re
         body.extend_from_slice(slice);
         batch.put(key.encode(part_number(part)), codec::seal_body(&body));
     }
-    for part in parts..before {
-        batch.delete(key.encode(part_number(part)));
-    }
-    Ok(())
+    Ok(parts)
 }
 
 /// Adds the deletes that remove `key` to a batch.

@@ -1,11 +1,11 @@
-//! The layout of keys in the state database: order-preserving, one enum.
+//! The layout of keys in the state database and in the log: order-preserving, one enum.
 //!
 //! A key is a tag byte, a number in big-endian (so that keys sort as numbers do), and the number of
 //! the part, because a value that is too large for one record is split (see [`crate::blob`]).
 
 use std::ops::RangeInclusive;
 
-/// A record of the state database.
+/// A record of the state database, or (names with `Log`) of the log database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// Everything that is not listed below: counters, policy, last applied, membership, hashes.
@@ -18,6 +18,14 @@ pub enum Key {
     Ledger(u64),
     /// The idempotency records of this chunk.
     Keys(u64),
+    /// The log entries from this index on, as many as the record holds.
+    LogEntries(u64),
+    /// The vote.
+    LogVote,
+    /// The committed log id.
+    LogCommitted,
+    /// The purged log id.
+    LogPurged,
 }
 
 /// Bytes of an encoded key.
@@ -31,6 +39,10 @@ impl Key {
             Self::Orders(chunk) => (b'o', chunk),
             Self::Ledger(chunk) => (b'l', chunk),
             Self::Keys(chunk) => (b'k', chunk),
+            Self::LogEntries(first) => (b'e', first),
+            Self::LogVote => (b'v', 0),
+            Self::LogCommitted => (b'c', 0),
+            Self::LogPurged => (b'p', 0),
         }
     }
 
@@ -55,6 +67,10 @@ impl Key {
             b'o' => Self::Orders(number),
             b'l' => Self::Ledger(number),
             b'k' => Self::Keys(number),
+            b'e' => Self::LogEntries(number),
+            b'v' if number == 0 => Self::LogVote,
+            b'c' if number == 0 => Self::LogCommitted,
+            b'p' if number == 0 => Self::LogPurged,
             _ => return None,
         };
         Some((key, part))
@@ -78,6 +94,9 @@ mod tests {
     #[test]
     fn keys_sort_as_their_numbers_do_and_read_back() {
         let keys = [
+            Key::LogCommitted,
+            Key::LogEntries(7),
+            Key::LogEntries(1 << 40),
             Key::ItemPage(0),
             Key::ItemPage(1),
             Key::ItemPage(255),
@@ -87,6 +106,8 @@ mod tests {
             Key::Ledger(9),
             Key::Meta,
             Key::Orders(2),
+            Key::LogPurged,
+            Key::LogVote,
         ];
         for pair in keys.windows(2) {
             assert!(pair[0].encode(u16::MAX) < pair[1].encode(0), "{pair:?}");
