@@ -29,6 +29,9 @@ pub trait Environment: fmt::Debug + Send + Sync + 'static {
 
     /// The wall clock in milliseconds since the Unix epoch, for stamping log time.
     fn clock_ms() -> u64;
+
+    /// Random bytes, for ids.
+    fn random_bytes() -> [u8; 16];
 }
 
 /// Production: tokio, its blocking threads, the system's clock.
@@ -52,6 +55,10 @@ impl Environment for Tokio {
     fn clock_ms() -> u64 {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn random_bytes() -> [u8; 16] {
+        rand::random()
     }
 }
 
