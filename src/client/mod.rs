@@ -200,8 +200,19 @@ impl Client {
         item: &PutItem,
         condition: Precondition,
     ) -> Result<Item, ClientError> {
+        self.put_item_with_key(id, item, condition, &Self::new_key()).await
+    }
+
+    /// [`Client::put_item`] with the caller's own idempotency key.
+    pub async fn put_item_with_key(
+        &self,
+        id: u64,
+        item: &PutItem,
+        condition: Precondition,
+        key: &str,
+    ) -> Result<Item, ClientError> {
         let url = self.path(&["v1", "items", &id.to_string()]);
-        self.write(Method::PUT, url, item, condition, &Self::new_key()).await
+        self.write(Method::PUT, url, item, condition, key).await
     }
 
     /// Changes an item's stock.

@@ -18,8 +18,8 @@ const REPLY_BYTES_MAX: usize = 64 << 20;
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// The longest pause between tries, whatever `Retry-After` says: the deadline bounds the sum.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// With less time left than this, another try is pointless.
-const REMAINDER_MIN: Duration = Duration::from_millis(5);
+/// The least time for another try. With less, nothing could come of it but a write of unknown outcome.
+const REMAINDER_MIN: Duration = Duration::from_millis(20);
 
 /// How long the parts of a call may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +127,8 @@ pub(super) async fn send(
             }
             Verdict::Foreign(last) => (last, None),
         };
-        let limit = if somebody_there { timeouts.total } else { timeouts.nobody_there };
+        let patience = if somebody_there { timeouts.total } else { timeouts.nobody_there };
+        let limit = patience.min(timeouts.total);
         let left = limit.saturating_sub(begun.elapsed());
         let waited_ms = begun.elapsed().as_millis();
         match (after, &call.key) {

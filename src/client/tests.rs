@@ -231,7 +231,7 @@ async fn the_originals_endpoints_are_understood() {
         "GET /lookup/5/" => Say::json(200, fields.clone()),
         "GET /buy/5/" => Say::json(200, bought.clone()),
         "GET /buy/6/" => Say::json(200, json!({"Result": "0"})),
-        "GET /search/R%20%26%20D%2F/" => Say::json(200, json!({"items": {}})),
+        "GET /search/R%20&%20D%2F/" => Say::json(200, json!({"items": {}})),
         "GET /heartbeat/" => Say::json(200, json!({"catalog1": 1, "order2": 0})),
         _ => Say::json(200, json!({})),
     })
