@@ -61,15 +61,12 @@ pub(super) async fn load(args: Load) -> Result<Answer, Stop> {
     progress.finish_and_clear();
     let Counts { created, already_there } = counts;
     if let Err(error) = result {
-        let stop = Stop::from(error);
-        // The key in the client's message is of no use here: a row that exists is left alone anyway.
         let message = format!(
-            "{} of {total} items done ({created} created, {already_there} already there), then: {}\nLoad the file \
-             again to go on; what is there is left alone",
+            "{} of {total} items done ({created} created, {already_there} already there), then: {error}\nLoad the \
+             file again to go on; what is there is left alone",
             created + already_there,
-            stop.message
         );
-        return Err(Stop { message, exit: stop.exit });
+        return Err(Stop { message, ..Stop::from(error) });
     }
     if args.reading.json {
         return Ok(Answer::json(&counts, Exit::Ok));

@@ -19,7 +19,7 @@ const PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// The longest pause between tries, whatever `Retry-After` says: the deadline bounds the sum.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The least time for another try. With less, nothing could come of it but a write of unknown outcome.
-const REMAINDER_MIN: Duration = Duration::from_millis(20);
+const REMAINDER_MIN: Duration = Duration::from_millis(100);
 
 /// How long the parts of a call may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,10 +132,9 @@ pub(super) async fn send(
         let left = limit.saturating_sub(begun.elapsed());
         let waited_ms = begun.elapsed().as_millis();
         match (after, &call.key) {
-            (Some(after), _) if left > REMAINDER_MIN => {
-                let wait =
-                    after.unwrap_or_default().max(pause.mul_f64(rand::random_range(0.5..1.0)));
-                tokio::time::sleep(wait.min(PAUSE_MAX).min(left - REMAINDER_MIN)).await;
+            (Some(after), _) if left > wait_for(after, pause) + REMAINDER_MIN => {
+                tokio::time::sleep(wait_for(after, pause.mul_f64(rand::random_range(0.5..1.0))))
+                    .await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }
             (_, Some(key)) if unknown => {
@@ -151,6 +150,11 @@ pub(super) async fn send(
             _ => return Err(ClientError::Unavailable { url, attempts, waited_ms, last }),
         }
     }
+}
+
+/// The pause before the next try: ours, or what the server asks for.
+fn wait_for(after: Option<Duration>, pause: Duration) -> Duration {
+    after.unwrap_or_default().min(PAUSE_MAX).max(pause)
 }
 
 /// Whether a refusal is an outcome that the log recorded, or would have: it then also speaks for the

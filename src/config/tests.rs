@@ -514,7 +514,6 @@ fn shipped(directory: &str) -> Vec<std::path::PathBuf> {
 fn the_shipped_files_load_and_agree_with_each_other() {
     for (profile, names) in [
         ("cluster", vec!["node1", "node2", "node3"]),
-        ("cluster5", vec!["node1", "node2", "node3", "node4", "node5"]),
         ("seed", vec!["catalog1", "catalog2", "catalog3", "order1", "order2"]),
     ] {
         let mut nodes = Vec::new();
