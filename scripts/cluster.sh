@@ -128,6 +128,15 @@ running_profile() {
     return 1
 }
 
+# The REST interface of the facade, or of any node while the facade is down.
+any_url() {
+    local profile=$1 name found=
+    for name in $(names_of "$profile"); do
+        if is_running "$profile" "$name"; then found=$name; fi
+    done
+    echo "http://$(api_of "$profile" "${found:-facade}")"
+}
+
 port_in_use() {
     local host=${1%:*} port=${1##*:}
     (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null
@@ -318,7 +327,7 @@ reset() {
 }
 
 status() {
-    local profile name pid url=
+    local profile name pid
     if ! profile=$(running_profile); then
         say "nothing is running; make cluster-up starts it"
         return
@@ -327,14 +336,12 @@ status() {
     for name in $(names_of "$profile"); do
         if pid=$(pid_of "$profile" "$name"); then
             printf '  %-10s pid %-8s http://%s\n' "$name" "$pid" "$(api_of "$profile" "$name")"
-            # The facade comes last and is preferred; without it any node answers.
-            url="http://$(api_of "$profile" "$name")"
         else
             printf '  %-10s %-12s make node-up NODE=%s starts it\n' "$name" "not running" "$name"
         fi
     done
     need_binary
-    "$BIN" cluster status --url "$url" --timeout 5
+    "$BIN" cluster status --url "$(any_url "$profile")" --timeout 5
 }
 
 kill_one() {
@@ -343,7 +350,7 @@ kill_one() {
     if [[ $name == leader ]]; then
         need_binary
         profile=$(running_profile) || die "nothing is running; make cluster-up starts it"
-        reply=$("$BIN" cluster status --json --timeout 5 --url "http://$(api_of "$profile" facade)") ||
+        reply=$("$BIN" cluster status --json --timeout 5 --url "$(any_url "$profile")") ||
             die "who leads is not known; the reason is above"
         [[ $reply =~ \"leader\":\"([^\"]+)\" ]] || die "nobody leads at the moment; try again"
         name=${BASH_REMATCH[1]}
