@@ -1,2 +1,3 @@
 //! Pygmy: a replicated catalog and order store with an HTTP facade.
 pub mod api;
+pub mod http;
