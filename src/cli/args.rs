@@ -32,6 +32,7 @@ pub(super) enum Command {
     #[command(after_help = "Examples:
   pygmy serve --single --data /tmp/pygmy
   pygmy serve --config config/cluster/node1.toml
+  pygmy serve --config config/cluster/node2.toml --join
   pygmy serve --config config/cluster/node1.toml --set raft.heartbeat_ms=50")]
     Serve(Serve),
     /// Run a facade in front of a cluster
@@ -161,6 +162,9 @@ pub(super) struct Serve {
     /// Directory of the databases [default with --single: pygmy-data]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
+    /// With an empty directory: join the cluster that exists, in the place of the member of this name
+    #[arg(long, conflicts_with = "single")]
+    pub(super) join: bool,
     #[command(flatten)]
     pub(super) overrides: Overrides,
 }

@@ -86,6 +86,8 @@ pub struct ClusterSection {
     pub secret: Secret,
     /// A member that the leader has not heard from for this long counts as down.
     pub failure_window_ms: u64,
+    /// Take part in a cluster that exists, as a new member in the place of the one of this name.
+    pub join: bool,
     /// The members at bootstrap, by id; ignored once the node has joined.
     pub members: Vec<MemberConfig>,
 }
@@ -356,6 +358,7 @@ impl ClusterSection {
             );
             reader.refuse(window.blame(heartbeat), "failure_window_ms", what);
         }
+        let join = reader.switch("join", false).value;
         let problems_before = reader.problem_count();
         let rows = reader.tables("members", MemberRow::read);
         // A list that could not be read has been refused already.
@@ -365,7 +368,7 @@ impl ClusterSection {
         reader.finish();
         let mut members: Vec<_> = rows.value.into_iter().map(MemberRow::into_config).collect();
         members.sort_by_key(|member| member.id);
-        Self { name, secret, failure_window_ms: window.value, members }
+        Self { name, secret, failure_window_ms: window.value, join, members }
     }
 }
 

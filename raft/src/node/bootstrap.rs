@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use openraft::type_config::TypeConfigExt;
 
 use super::{Node, Settings, start::StartError};
@@ -100,7 +101,10 @@ async fn form<E: Environment, T: Transport>(
 ) -> Result<Vec<String>, StartError> {
     let members = &node.settings.bootstrap;
     let others: Vec<_> = members.iter().filter(|(id, _)| *id != node.id()).collect();
-    let asked = others.iter().map(|(id, member)| node.ask(*id, member));
+    let mut asked: Vec<BoxFuture<'_, _>> = Vec::with_capacity(others.len());
+    for (id, member) in &others {
+        asked.push(Box::pin(node.ask(*id, member)));
+    }
     let replies = futures_util::future::join_all(asked).await;
 
     let own = node.credentials.cluster();
