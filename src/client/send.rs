@@ -1,8 +1,8 @@
 //! One call with its retries.
 //!
-//! The rule that everything here serves: a write is repeated only with the same idempotency key, and
-//! once one try may have reached the log, only an answer that went through the log makes the outcome
-//! known again.
+//! The rule that everything here serves: a write is repeated only with the same idempotency key,
+//! and once one try may have reached the log, only an answer that went through the log makes the
+//! outcome known again.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,8 @@ const REPLY_BYTES_MAX: usize = 64 << 20;
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// The longest pause between tries, whatever `Retry-After` says: the deadline bounds the sum.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// The least time for another try. With less, nothing could come of it but a write of unknown outcome.
+/// The least time for another try. With less, nothing could come of it but a write of unknown
+/// outcome.
 const REMAINDER_MIN: Duration = Duration::from_millis(100);
 
 /// How long the parts of a call may take.
@@ -26,8 +27,8 @@ const REMAINDER_MIN: Duration = Duration::from_millis(100);
 pub struct Timeouts {
     /// Until a connection stands.
     pub connect: Duration,
-    /// One try, from sending to the last byte of the reply. Longer than the facade's own deadline, so
-    /// that the facade can wait out an election.
+    /// One try, from sending to the last byte of the reply. Longer than the facade's own deadline,
+    /// so that the facade can wait out an election.
     pub attempt: Duration,
     /// All tries together.
     pub total: Duration,
@@ -157,8 +158,8 @@ fn wait_for(after: Option<Duration>, pause: Duration) -> Duration {
     after.unwrap_or_default().min(PAUSE_MAX).max(pause)
 }
 
-/// Whether a refusal is an outcome that the log recorded, or would have: it then also speaks for the
-/// tries before it with the same key.
+/// Whether a refusal is an outcome that the log recorded, or would have: it then also speaks for
+/// the tries before it with the same key.
 fn through_the_log(problem: &Problem) -> bool {
     matches!(problem.status, 404 | 409 | 412 | 422)
 }

@@ -222,7 +222,8 @@ async fn queries_paths_and_preconditions_are_written_as_the_interface_wants() {
 #[tokio::test]
 async fn the_originals_endpoints_are_understood() {
     let fields = json!({
-        "ItemNumber": "5", "Title": "How to finish Project 3 on time", "Topic": "DistributedSystems",
+        "ItemNumber": "5", "Title": "How to finish Project 3 on \
+        time", "Topic": "DistributedSystems",
         "Cost": "9.99", "Stock": "4", "Time": "Wed, 24 Apr 2019 22:43:09 GMT",
     });
     let mut bought = fields.clone();
