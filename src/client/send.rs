@@ -196,9 +196,10 @@ async fn attempt(
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
+    let outcome = response.headers().get(header::OUTCOME).and_then(outcome_from);
     match read_body(response).await {
         Ok(body) if status.is_success() => Verdict::Done(Reply { status, body }),
-        Ok(body) => judge(status, after, &body, call.key.is_some()),
+        Ok(body) => judge(status, after, outcome, &body, call.key.is_some()),
         Err(failure) => Verdict::AgainUnknown(failure, None),
     }
 }
@@ -215,9 +216,15 @@ async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> 
 }
 
 /// What a reply without success means.
-fn judge(status: StatusCode, after: Option<Duration>, body: &[u8], write: bool) -> Verdict {
+fn judge(
+    status: StatusCode,
+    after: Option<Duration>,
+    outcome: Option<WriteOutcome>,
+    body: &[u8],
+    write: bool,
+) -> Verdict {
     let problem = serde_json::from_slice::<Problem>(body).ok().map(Box::new);
-    let outcome = problem.as_ref().and_then(|problem| problem.outcome);
+    let outcome = problem.as_ref().and_then(|problem| problem.outcome).or(outcome);
     let retryable = problem.as_ref().is_none_or(|problem| problem.retryable);
     let failure = |problem: Option<Box<Problem>>| match problem {
         Some(problem) => Failure::Problem(problem),
@@ -247,6 +254,16 @@ fn judge(status: StatusCode, after: Option<Duration>, body: &[u8], write: bool) 
             None => Verdict::Stop(failure(problem)),
         },
         _ => Verdict::Stop(failure(problem)),
+    }
+}
+
+/// The outcome as a header: the original's replies have no room for it in their bodies.
+fn outcome_from(value: &HeaderValue) -> Option<WriteOutcome> {
+    match value.as_bytes() {
+        b"applied" => Some(WriteOutcome::Applied),
+        b"not_applied" => Some(WriteOutcome::NotApplied),
+        b"unknown" => Some(WriteOutcome::Unknown),
+        _ => None,
     }
 }
 

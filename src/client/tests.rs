@@ -248,6 +248,20 @@ async fn the_originals_endpoints_are_understood() {
 }
 
 #[tokio::test]
+async fn an_original_purchase_tells_not_bought_from_not_known() {
+    let away = || Say::json(503, json!({"Result": "0"}));
+    let mock = Mock::script(vec![away().with("pygmy-outcome", "not_applied")]).await;
+    let error = client(&mock, quick()).await.buy(5).await.expect_err("gives up");
+    assert!(matches!(error, ClientError::Unavailable { attempts: 2.., .. }), "{error:?}");
+    let mock = Mock::script(vec![away()]).await;
+    let error = client(&mock, quick()).await.buy(5).await.expect_err("gives up");
+    assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error:?}");
+    let keys: Vec<_> =
+        mock.seen().iter().map(|seen| seen.headers["idempotency-key"].clone()).collect();
+    assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+}
+
+#[tokio::test]
 async fn a_read_waits_out_an_election_and_a_stranger_is_recognized() {
     let mock = Mock::script(vec![
         Say::problem(503, "no_leader", None, true),
