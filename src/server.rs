@@ -58,7 +58,8 @@ pub async fn serve_node(config: NodeConfig) -> anyhow::Result<()> {
         tracing::warn!("this build can put known bugs back: for tests only, never for data");
     }
     let transport = HttpTransport::new().context("setting up the peer client")?;
-    let node = Node::<Tokio, _>::start(Arc::new(volume), node_settings(&config)?, transport).await?;
+    let node =
+        Node::<Tokio, _>::start(Arc::new(volume), node_settings(&config)?, transport).await?;
 
     let (stop, stopping) = watch::channel(false);
     let stopped = |mut stopping: watch::Receiver<bool>| async move {
@@ -166,9 +167,9 @@ pub async fn serve_facade(config: FacadeConfig) -> anyhow::Result<()> {
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("{key}: cannot listen on {address}; is something else using it?")
-    })
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{key}: cannot listen on {address}; is something else using it?"))
 }
 
 /// Waits for SIGTERM or SIGINT.

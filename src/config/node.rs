@@ -290,14 +290,16 @@ impl RaftSection {
         let max = reader.number("election_max_ms", 600, 1..=600_000);
         if min.value <= 2 * heartbeat.value {
             let what = format!(
-                "{} must be more than twice raft.heartbeat_ms ({}), or one late heartbeat makes an election",
+                "{} must be more than twice raft.heartbeat_ms ({}), or one late heartbeat makes \
+                an election",
                 min.value, heartbeat.value
             );
             reader.refuse(min.blame(&heartbeat), "election_min_ms", what);
         }
         if max.value <= min.value {
             let what = format!(
-                "{} must be more than raft.election_min_ms ({}), or two nodes stand for election at the same moment",
+                "{} must be more than raft.election_min_ms ({}), or two nodes stand for election \
+                at the same moment",
                 max.value, min.value
             );
             reader.refuse(max.blame(&min), "election_max_ms", what);
@@ -353,7 +355,8 @@ impl ClusterSection {
         let window = reader.number("failure_window_ms", 1500, 1..=600_000);
         if window.value <= 2 * heartbeat.value {
             let what = format!(
-                "{} must be more than twice raft.heartbeat_ms ({}), or members that are well count as down",
+                "{} must be more than twice raft.heartbeat_ms ({}), or members that are well \
+                count as down",
                 window.value, heartbeat.value
             );
             reader.refuse(window.blame(heartbeat), "failure_window_ms", what);
@@ -372,7 +375,8 @@ impl ClusterSection {
     }
 }
 
-/// The secret, given directly or as a file; the higher layer wins, and one layer must not give both.
+/// The secret, given directly or as a file; the higher layer wins, and one layer must not give
+/// both.
 fn read_secret(reader: &mut Reader<'_>) -> Secret {
     let header = reader.header();
     let mut direct = reader.take("secret");

@@ -81,7 +81,10 @@ fn idempotency_records_with_every_outcome() {
     };
     let around = |middle: &str| format!("{}{}{middle}0304", "01".repeat(16), "02".repeat(16));
     check(&record(Outcome::Ordered(9)), &around("0009"));
-    check(&record(Outcome::Item(Arc::new(item()))), &around("010101540158020300050101060507fb2c01"));
+    check(
+        &record(Outcome::Item(Arc::new(item()))),
+        &around("010101540158020300050101060507fb2c01"),
+    );
     check(&record(Outcome::Restocked(2)), &around("0202"));
     check(&record(Outcome::PolicySet), &around("03"));
     check(&record(Outcome::NodeId(4)), &around("0404"));

@@ -130,7 +130,11 @@ impl Params {
         self.left.remove(name)
     }
 
-    pub(super) fn number(&mut self, name: &str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+    pub(super) fn number(
+        &mut self,
+        name: &str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Option<u64> {
         let text = self.text(name)?;
         let number = text.parse().ok().filter(|number| range.contains(number));
         if number.is_none() {

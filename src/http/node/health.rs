@@ -24,10 +24,8 @@ pub(super) async fn readyz(
         .map(|names| names.split(',').map(str::to_owned).collect())
         .unwrap_or_default();
     params.finish()?;
-    let checks = [
-        ("not_draining", !api.node.is_draining()),
-        ("recovered", api.node.has_recovered()),
-    ];
+    let checks =
+        [("not_draining", !api.node.is_draining()), ("recovered", api.node.has_recovered())];
     let counted = || checks.iter().filter(|(name, _)| !excluded.iter().any(|e| e == name));
     if let Some((name, _)) = counted().find(|(_, ok)| !ok) {
         let code = match *name {

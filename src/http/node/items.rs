@@ -230,9 +230,8 @@ fn check_change(change: &api::ChangeStock) -> Result<(StockChange, StockReason),
             let sign_fits = match reason {
                 Some(StockReason::Received | StockReason::Returned) => delta > 0,
                 Some(StockReason::Damaged) => delta < 0,
-                Some(StockReason::Count | StockReason::Correction | StockReason::Restock) | None => {
-                    true
-                }
+                Some(StockReason::Count | StockReason::Correction | StockReason::Restock)
+                | None => true,
             };
             ranges.expect(sign_fits, "/delta", "has the wrong sign for its reason");
             StockChange::Delta(delta)

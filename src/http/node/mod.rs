@@ -65,8 +65,8 @@ struct Api {
 /// The routes of a node.
 pub fn router(node: Arc<Node>, settings: Settings) -> Router {
     // Names come from the configuration, which takes none that is no header value.
-    let name = HeaderValue::from_str(node.name())
-        .unwrap_or_else(|_| HeaderValue::from_static("unnamed"));
+    let name =
+        HeaderValue::from_str(node.name()).unwrap_or_else(|_| HeaderValue::from_static("unnamed"));
     let api = Api {
         name,
         in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),

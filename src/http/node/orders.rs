@@ -15,7 +15,10 @@ use super::{
     respond::{self, json, rejection, written},
 };
 use crate::{
-    api::{self, AMOUNT_MAX, Consistency, ORDER_LINES_MAX, QUANTITY_MAX, REFERENCE_BYTES_MAX, WriteOutcome},
+    api::{
+        self, AMOUNT_MAX, Consistency, ORDER_LINES_MAX, QUANTITY_MAX, REFERENCE_BYTES_MAX,
+        WriteOutcome,
+    },
     http::problem::{ApiError, Code},
 };
 

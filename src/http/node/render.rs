@@ -1,10 +1,6 @@
 //! From the state's types to the interface's.
 
-use pygmy_storage::{
-    catalog::Item,
-    command::LogTimeMs,
-    orders::Order,
-};
+use pygmy_storage::{catalog::Item, command::LogTimeMs, orders::Order};
 
 use crate::api;
 

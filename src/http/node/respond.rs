@@ -124,10 +124,13 @@ fn read_error(error: &ReadError, freshness: Freshness) -> ApiError {
              consistency=stale.",
         ),
         ReadError::Behind { wanted, have } => {
-            let detail = format!("This replica is at index {have} and did not reach {wanted} in time.");
+            let detail =
+                format!("This replica is at index {have} and did not reach {wanted} in time.");
             match freshness {
                 Freshness::Linearizable => ApiError::new(Code::Timeout, detail),
-                Freshness::AtIndex(_) | Freshness::Stale(_) => ApiError::new(Code::TooStale, detail),
+                Freshness::AtIndex(_) | Freshness::Stale(_) => {
+                    ApiError::new(Code::TooStale, detail)
+                }
             }
         }
         ReadError::TooStale { staleness_ms } => {
@@ -161,7 +164,9 @@ pub(super) fn write_error(error: &WriteError) -> ApiError {
             "There was no outcome in time. It may have happened; the same request with the same \
              Idempotency-Key is safe and finds out.",
         ),
-        WriteError::Overloaded => (Code::Overloaded, "Too many writes wait here. Nothing happened."),
+        WriteError::Overloaded => {
+            (Code::Overloaded, "Too many writes wait here. Nothing happened.")
+        }
         WriteError::ShuttingDown => {
             (Code::ShuttingDown, "This node is about to end. Nothing happened; ask another one.")
         }
@@ -180,14 +185,11 @@ pub(super) fn rejection(rejection: &Rejection) -> ApiError {
         Rejection::UnknownItem { line, item } => {
             ApiError::new(Code::NotFound, detail).item(*item).line(*line as usize)
         }
-        Rejection::OutOfStock { line, item, requested, available } => {
-            ApiError::new(Code::OutOfStock, detail).shortage(
-                *line as usize,
-                *item,
-                *requested,
-                *available,
-            )
-        }
+        Rejection::OutOfStock { line, item, requested, available } => ApiError::new(
+            Code::OutOfStock,
+            detail,
+        )
+        .shortage(*line as usize, *item, *requested, *available),
         Rejection::PriceChanged { line, item, .. } => {
             ApiError::new(Code::WrongState, detail).item(*item).line(*line as usize)
         }
@@ -198,14 +200,11 @@ pub(super) fn rejection(rejection: &Rejection) -> ApiError {
                 None => error,
             }
         }
-        Rejection::StockTooLow { item, stock, reserved, requested } => {
-            ApiError::new(Code::OutOfStock, detail).shortage(
-                0,
-                *item,
-                *requested,
-                stock.saturating_sub(*reserved),
-            )
-        }
+        Rejection::StockTooLow { item, stock, reserved, requested } => ApiError::new(
+            Code::OutOfStock,
+            detail,
+        )
+        .shortage(0, *item, *requested, stock.saturating_sub(*reserved)),
         Rejection::Overflow => ApiError::new(Code::Invalid, detail),
         Rejection::KeyReused => ApiError::new(Code::IdempotencyKeyReused, detail),
     };
