@@ -67,17 +67,20 @@ impl Writing {
             match tried {
                 Tried::Answered(reply) => return self.finish(core, reply, unsure),
                 Tried::Overloaded(reply) if overloaded => return self.finish(core, reply, unsure),
-                Tried::Overloaded(_) => overloaded = true,
-                Tried::NotApplied => {}
+                Tried::Overloaded(_) => {
+                    overloaded = true;
+                    avoid = None;
+                }
+                Tried::NotApplied => avoid = Some(replica),
                 Tried::Unknown => {
                     unsure = true;
+                    avoid = Some(replica);
                     if !self.write.keyed {
                         break;
                     }
                 }
             }
             tries += 1;
-            avoid = Some(replica);
             let left = deadline.saturating_duration_since(Instant::now());
             let now = core.members.view();
             // A leader that took over meanwhile is asked at once.
@@ -266,11 +269,13 @@ pub(super) fn refuse_write(write: Write, error: ApiError) -> Response {
 }
 
 /// Whom to try: the leader; any other member, which passes it on, where the leader is unknown or has
-/// just failed us. The second happens when only our own way to the leader is cut.
+/// just failed us. That leads around a cut between us and the leader, and costs one hop if there is
+/// none; the try after that is the leader's again.
 fn target(core: &Core, avoid: Option<&Arc<Replica>>) -> Option<(Arc<Replica>, Arc<View>)> {
     let view = core.members.view();
     if let Some(leader) = view.leader()
         && leader.is_fit()
+        && avoid.is_none_or(|avoid| !Arc::ptr_eq(avoid, leader))
     {
         return Some((Arc::clone(leader), view));
     }
