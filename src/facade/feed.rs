@@ -81,6 +81,7 @@ async fn follow(
         let at = match *position {
             Some(at) if at.epoch == epoch => at.index,
             _ => match begin(core, replica).await {
+                Ok(_) if core.cache.epoch() != epoch => return Stopped::Anew,
                 Ok(index) => {
                     // What changed before is not known: replies from before are given up.
                     core.cache.all_changed(index);
@@ -192,7 +193,7 @@ async fn ask(
     send(&core.client, &replica.address, &ask, timeout, None).await.map_err(|lost| {
         match lost {
             Lost::NotSent | Lost::Broken => core.members.failed(replica, Failure::Out),
-            Lost::TimedOut => core.members.failed(replica, Failure::TimedOut),
+            Lost::TimedOut => core.members.failed(replica, Failure::Doubtful),
         }
         Stopped::Elsewhere
     })

@@ -182,7 +182,7 @@ async fn linearizable_reads_wait_out_an_election() {
 #[tokio::test]
 async fn linearizable_reads_say_so_when_nobody_leads_until_the_deadline() {
     let store = Store::of_three().await;
-    let shop = store.facade(|settings| settings.deadline = Duration::from_millis(200)).await;
+    let shop = store.facade(|settings| settings.deadline = Duration::from_millis(500)).await;
     store.elect(None);
     let got = shop.get("/v1/items/5").await;
     assert_eq!((got.status, got.problem().code.as_str()), (503, "no_leader"));

@@ -88,8 +88,8 @@ async fn a_write_finds_its_way_around_a_leader_that_only_we_cannot_reach() {
 async fn at_the_deadline_the_client_is_told_what_is_known() {
     let store = Store::of_three().await;
     let quick = |settings: &mut pygmy::facade::Settings| {
-        settings.deadline = Duration::from_millis(300);
-        settings.attempt_timeout = Duration::from_millis(50);
+        settings.deadline = Duration::from_millis(600);
+        settings.attempt_timeout = Duration::from_millis(100);
     };
     let shop = store.facade(quick).await;
     store.elect(None);
@@ -152,6 +152,22 @@ async fn passing_troubles_are_retried() {
         assert_eq!(shop.order(5).await.status, 201, "{code:?}");
         assert_eq!(store.truth().sales, [5]);
     }
+}
+
+#[tokio::test]
+async fn an_error_that_goes_on_is_passed_back_as_unknown() {
+    let store = Store::of_three().await;
+    let shop = store.facade(|_| {}).await;
+    for node in &store.nodes {
+        let fail = Some(("/", Code::Internal, None));
+        node.behave(Behaviour { fail, ..Behaviour::default() });
+    }
+    let got = shop.order(5).await;
+    assert_eq!((got.status, got.problem().outcome), (500, Some(WriteOutcome::Unknown)));
+    assert_eq!(store.counts("/v1/orders").iter().sum::<usize>(), 3);
+    assert_eq!(shop.get("/v1/items").await.problem().code, "internal");
+    assert_eq!(store.counts("/v1/items"), [1, 1, 1]);
+    assert_eq!(shop.flags().await.values().sum::<u8>(), 3, "they are well, the request is not");
 }
 
 #[tokio::test]
