@@ -30,6 +30,10 @@ const RETRY: Backoff = Backoff { min: Duration::from_millis(20), max: Duration::
 const LEADERLESS: Backoff =
     Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1) };
 
+/// With less time than this left no further try is made. It would most likely be cut short, and turn
+/// a sure "not done" into doubt.
+const TRY_MIN: Duration = Duration::from_millis(100);
+
 /// How many internal errors a write may meet before the last one is passed back. A request that is
 /// poison for one member is so for the others.
 const FAULTS_MAX: u32 = 3;
@@ -65,10 +69,11 @@ impl Writing {
         let mut avoid = None;
         let mut tries = 0;
         let epoch = core.cache.epoch();
-        while Instant::now() < deadline {
+        while tries == 0 || Instant::now() + TRY_MIN < deadline {
             let Some((replica, view)) = target(core, avoid.as_ref()) else {
                 // Not even a seed is known: only a report can change that.
                 core.wait_for_change(RETRY.max).await;
+                tries += 1;
                 continue;
             };
             let tried = self.attempt(core, &replica, &view, deadline).await;
