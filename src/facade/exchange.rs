@@ -65,12 +65,13 @@ pub(super) enum Lost {
     TimedOut,
 }
 
-/// The client for all exchanges with members.
-pub(super) fn client(connect_timeout: Duration) -> reqwest::Client {
+/// The client for all exchanges with members. Keeps `idle_max` unused connections to each at most.
+pub(super) fn client(connect_timeout: Duration, idle_max: usize) -> reqwest::Client {
     reqwest::Client::builder()
         .connect_timeout(connect_timeout)
         .read_timeout(READ_TIMEOUT)
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .pool_max_idle_per_host(idle_max)
         .tcp_nodelay(true)
         .http1_only()
         .redirect(reqwest::redirect::Policy::none())

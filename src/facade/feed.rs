@@ -73,11 +73,15 @@ async fn follow(
     position: &mut Option<Position>,
     failures: &mut u32,
 ) -> Stopped {
+    // The first answer says how far this replica is, and is not to be waited for: until then the
+    // cache rests.
+    let mut wait_ms = 0;
     loop {
         let epoch = core.cache.epoch();
         let at = match *position {
             Some(at) if at.epoch == epoch => at.index,
             _ => match begin(core, replica).await {
+                Ok(_) if core.cache.epoch() != epoch => return Stopped::Anew,
                 Ok(index) => {
                     // What changed before is not known: replies from before are given up.
                     core.cache.all_changed(index);
@@ -88,7 +92,7 @@ async fn follow(
             },
         };
         let asked_at = Instant::now();
-        match next(core, replica, at).await {
+        match next(core, replica, Position { epoch, index: at }, wait_ms).await {
             Ok(page) => {
                 if core.cache.epoch() != epoch || page.next_after < at {
                     return Stopped::Anew;
@@ -99,6 +103,7 @@ async fn follow(
                 // A full page has more behind it, which the cache does not know of yet.
                 if page.changes.len() < PAGE_LIMIT_MAX {
                     core.cache.resume();
+                    wait_ms = WAIT_MS;
                     let idle = page.changes.is_empty() && asked_at.elapsed() < EMPTY_INTERVAL;
                     sleep(if idle { EMPTY_INTERVAL } else { PAGE_INTERVAL }).await;
                 }
@@ -127,15 +132,26 @@ async fn begin(core: &Core, replica: &Arc<Replica>) -> Result<u64, Stopped> {
     reply.index().filter(|_| answered).ok_or(Stopped::Elsewhere)
 }
 
-async fn next(core: &Core, replica: &Arc<Replica>, after: u64) -> Result<ChangePage, Stopped> {
-    let target =
-        format!("/v1/changes?after={after}&wait_ms={WAIT_MS}&limit={PAGE_LIMIT_MAX}&kinds=item");
-    let held = ask(core, replica, target, WAIT_MS);
+/// The changes after a position, or an empty page if there is none for `wait_ms`.
+async fn next(
+    core: &Core,
+    replica: &Arc<Replica>,
+    at: Position,
+    wait_ms: u64,
+) -> Result<ChangePage, Stopped> {
+    let target = format!(
+        "/v1/changes?after={}&wait_ms={wait_ms}&limit={PAGE_LIMIT_MAX}&kinds=item",
+        at.index
+    );
+    let held = ask(core, replica, target, wait_ms);
     tokio::pin!(held);
     let reply = loop {
         tokio::select! {
             reply = &mut held => break reply?,
             () = sleep(HEALTH_INTERVAL) => {
+                if core.cache.epoch() != at.epoch {
+                    return Err(Stopped::Anew);
+                }
                 if !is_usable(core, replica) {
                     return Err(Stopped::Elsewhere);
                 }
@@ -177,7 +193,7 @@ async fn ask(
     send(&core.client, &replica.address, &ask, timeout, None).await.map_err(|lost| {
         match lost {
             Lost::NotSent | Lost::Broken => core.members.failed(replica, Failure::Out),
-            Lost::TimedOut => core.members.failed(replica, Failure::TimedOut),
+            Lost::TimedOut => core.members.failed(replica, Failure::Doubtful),
         }
         Stopped::Elsewhere
     })

@@ -119,25 +119,24 @@ impl Members {
             &|peer| !peer.replica.is_out(),
             &|_| true,
         ];
-        let tier = tiers.into_iter().find_map(|fits| {
-            let tier: Vec<&Peer> =
-                view.peers.iter().filter(|peer| untried(peer) && fits(peer)).collect();
+        let mut tier = tiers.into_iter().find_map(|fits| {
+            let fitting = view.peers.iter().filter(|peer| untried(peer) && fits(peer));
+            let tier: Vec<_> = fitting.map(|peer| &peer.replica).collect();
             (!tier.is_empty()).then_some(tier)
         })?;
+        let idlest = tier.iter().map(|replica| replica.outstanding()).min()?;
+        tier.retain(|replica| replica.outstanding() == idlest);
         let turn = &self.turns[match role {
             Some(Role::Catalog) => 0,
             Some(Role::Order) => 1,
             None => 2,
         }];
         // A second choice within a request does not use up a turn.
-        let start = match tried.is_empty() {
+        let turn = match tried.is_empty() {
             true => turn.fetch_add(1, Ordering::Relaxed),
             false => turn.load(Ordering::Relaxed),
         };
-        (0..tier.len())
-            .map(|n| &tier[start.wrapping_add(n) % tier.len()].replica)
-            .min_by_key(|replica| replica.outstanding())
-            .map(Arc::clone)
+        tier.get(turn % tier.len()).map(|replica| Arc::clone(replica))
     }
 }
 

@@ -72,7 +72,7 @@ impl Facade {
             |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
         let via = format!("1.1 pygmy-facade-{:016x}", rand::random::<u64>());
         let core = Arc::new(Core {
-            client: exchange::client(settings.connect_timeout),
+            client: exchange::client(settings.connect_timeout, settings.max_in_flight),
             members: Members::new(&settings.seeds, backoff),
             cache: Cache::new(settings.cache_entries, settings.cache_bytes, settings.cache_ttl),
             requests: semaphore(settings.max_in_flight),

@@ -169,7 +169,7 @@ impl Reading {
                         Lost::NotSent | Lost::Broken => core.members.failed(&replica, Failure::Out),
                         // With less time than it may take, being late is not its fault.
                         Lost::TimedOut if timeout < times.attempt => {}
-                        Lost::TimedOut => core.members.failed(&replica, Failure::TimedOut),
+                        Lost::TimedOut => core.members.failed(&replica, Failure::Doubtful),
                     }
                 }
             }
@@ -191,9 +191,14 @@ fn note_refusal(core: &Core, replica: &Replica, reply: &Reply) -> bool {
             core.members.kick.notify_one();
             true
         }
-        Some(Code::ShuttingDown | Code::Recovering | Code::Internal) | None => {
+        Some(Code::ShuttingDown | Code::Recovering) => {
             core.members.failed(replica, Failure::Out);
             true
+        }
+        // A request that is poison for one replica is so for the others: each is asked once.
+        Some(Code::Internal) | None => {
+            core.members.failed(replica, Failure::Doubtful);
+            false
         }
         // Asking again at once would only add to the load, or bring the same refusal.
         Some(

@@ -15,8 +15,9 @@ const FORGIVE_AFTER: Duration = Duration::from_secs(10);
 /// How a request to a replica failed, where the replica itself is to blame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// No answer in time. That may be the request's fault: it is asked whether it is ready.
-    TimedOut,
+    /// No answer in time, or an internal error. That may be the request's fault: the replica is passed
+    /// over until it has been asked whether it is ready.
+    Doubtful,
     /// It cannot be reached, broke off, or said itself that it cannot work.
     Out,
 }
@@ -110,8 +111,8 @@ impl Replica {
     pub(super) fn failed(&self, failure: Failure, backoff: Backoff) {
         let mut record = self.record();
         match (failure, record.health) {
-            (Failure::TimedOut, Health::Fit(_)) => record.health = Health::Suspect,
-            (Failure::TimedOut, Health::Suspect | Health::Out(_)) => {}
+            (Failure::Doubtful, Health::Fit(_)) => record.health = Health::Suspect,
+            (Failure::Doubtful, Health::Suspect | Health::Out(_)) => {}
             // Many requests fail together: only the first counts, or one fault would look like many.
             (Failure::Out, Health::Out(_)) => {}
             (Failure::Out, Health::Fit(_) | Health::Suspect) => self.take_out(&mut record, backoff),
@@ -220,7 +221,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_timeout_only_raises_suspicion_until_a_probe_fails() {
         let replica = Replica::new("a:1");
-        replica.failed(Failure::TimedOut, BACKOFF);
+        replica.failed(Failure::Doubtful, BACKOFF);
         assert!(!replica.is_fit() && !replica.is_out());
         assert!(replica.start_probe());
         replica.probe_failed(BACKOFF);

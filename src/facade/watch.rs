@@ -125,7 +125,7 @@ fn take(core: &Core, reports: &mut Reports, address: String, heard: Result<Clust
             reports.remove(&address);
             let failure = match unheard {
                 Unheard::Unreachable => Some(Failure::Out),
-                Unheard::TimedOut => Some(Failure::TimedOut),
+                Unheard::TimedOut => Some(Failure::Doubtful),
                 Unheard::NoReport => None,
             };
             if let (Some(failure), Some(replica)) = (failure, old.replica(&address)) {
@@ -141,10 +141,11 @@ fn take(core: &Core, reports: &mut Reports, address: String, heard: Result<Clust
         if old.leader != view.leader {
             tracing::info!(leader = ?view.leader, term = view.term, "leader");
         }
-        core.members.publish(view);
+        // First the cache: whoever began before it and ends after it is told apart by its epoch.
         if other_cluster {
             core.cache.reset();
         }
+        core.members.publish(view);
     }
 }
 

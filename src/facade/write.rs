@@ -30,6 +30,14 @@ const RETRY: Backoff = Backoff { min: Duration::from_millis(20), max: Duration::
 const LEADERLESS: Backoff =
     Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1) };
 
+/// With less time than this left no further try is made. It would most likely be cut short, and turn
+/// a sure "not done" into doubt.
+const TRY_MIN: Duration = Duration::from_millis(100);
+
+/// How many internal errors a write may meet before the last one is passed back. A request that is
+/// poison for one member is so for the others.
+const FAULTS_MAX: u32 = 3;
+
 /// A write of a client.
 pub(super) struct Writing {
     pub(super) write: Write,
@@ -46,6 +54,8 @@ enum Tried {
     Overloaded(Reply),
     /// It may have been done, or may yet be.
     Unknown,
+    /// The same, after an error that nobody planned for.
+    Fault(Reply),
 }
 
 impl Writing {
@@ -55,29 +65,41 @@ impl Writing {
         let deadline = Instant::now() + core.settings.deadline;
         let mut unsure = false;
         let mut overloaded = false;
+        let mut faults = 0;
         let mut avoid = None;
         let mut tries = 0;
-        while Instant::now() < deadline {
+        let epoch = core.cache.epoch();
+        while tries == 0 || Instant::now() + TRY_MIN < deadline {
             let Some((replica, view)) = target(core, avoid.as_ref()) else {
                 // Not even a seed is known: only a report can change that.
                 core.wait_for_change(RETRY.max).await;
+                tries += 1;
                 continue;
             };
             let tried = self.attempt(core, &replica, &view, deadline).await;
             match tried {
-                Tried::Answered(reply) => return self.finish(core, reply, unsure),
-                Tried::Overloaded(reply) if overloaded => return self.finish(core, reply, unsure),
-                Tried::Overloaded(_) => overloaded = true,
-                Tried::NotApplied => {}
-                Tried::Unknown => {
+                Tried::Answered(reply) => return self.finish(core, reply, unsure, epoch),
+                Tried::Overloaded(reply) if overloaded => {
+                    return self.finish(core, reply, unsure, epoch);
+                }
+                Tried::Overloaded(_) => {
+                    overloaded = true;
+                    avoid = None;
+                }
+                Tried::NotApplied => avoid = Some(replica),
+                Tried::Fault(reply) if faults + 1 == FAULTS_MAX || !self.write.keyed => {
+                    return self.finish(core, reply, true, epoch);
+                }
+                Tried::Unknown | Tried::Fault(_) => {
+                    faults += u32::from(matches!(tried, Tried::Fault(_)));
                     unsure = true;
+                    avoid = Some(replica);
                     if !self.write.keyed {
                         break;
                     }
                 }
             }
             tries += 1;
-            avoid = Some(replica);
             let left = deadline.saturating_duration_since(Instant::now());
             let now = core.members.view();
             // A leader that took over meanwhile is asked at once.
@@ -139,7 +161,7 @@ impl Writing {
             }
             Err(Lost::TimedOut) => {
                 // A member without a quorum keeps a write for long and is well: it is asked first.
-                core.members.failed(replica, Failure::TimedOut);
+                core.members.failed(replica, Failure::Doubtful);
                 Tried::Unknown
             }
         }
@@ -196,15 +218,18 @@ impl Writing {
                 | Code::RateLimited,
             )
             | None => {
-                core.members.failed(replica, Failure::Out);
-                Tried::Unknown
+                core.members.failed(replica, Failure::Doubtful);
+                Tried::Fault(reply)
             }
         }
     }
 
     /// Hands the store's answer on, after everything in this facade that it outdates knows of it.
-    fn finish(&self, core: &Core, mut reply: Reply, unsure: bool) -> Response {
-        if let Some(index) = reply.index() {
+    fn finish(&self, core: &Core, mut reply: Reply, unsure: bool, epoch: u64) -> Response {
+        // An index of a cluster that is gone would be waited for in vain in the new one.
+        if let Some(index) = reply.index()
+            && core.cache.epoch() == epoch
+        {
             core.members.note_seen(index);
             if reply.status.is_success() {
                 core.members.note_write(index);
@@ -266,11 +291,13 @@ pub(super) fn refuse_write(write: Write, error: ApiError) -> Response {
 }
 
 /// Whom to try: the leader; any other member, which passes it on, where the leader is unknown or has
-/// just failed us. The second happens when only our own way to the leader is cut.
+/// just failed us. That leads around a cut between us and the leader, and costs one hop if there is
+/// none; the try after that is the leader's again.
 fn target(core: &Core, avoid: Option<&Arc<Replica>>) -> Option<(Arc<Replica>, Arc<View>)> {
     let view = core.members.view();
     if let Some(leader) = view.leader()
         && leader.is_fit()
+        && avoid.is_none_or(|avoid| !Arc::ptr_eq(avoid, leader))
     {
         return Some((Arc::clone(leader), view));
     }

@@ -356,19 +356,19 @@ impl Node {
             let next_after = truth.index.min(stuck_at).max(after);
             ChangePage { changes, next_after }
         };
+        let held = Duration::from_millis(value("wait_ms").unwrap_or(0));
+        let _ = tokio::time::timeout(held, async {
+            while page().changes.is_empty() && after >= self.truth().gone_up_to {
+                changed.changed().await.unwrap();
+            }
+        })
+        .await;
         if after < self.truth().gone_up_to {
             let index = self.index();
             let mut gone = ApiError::new(Code::HistoryGone, "gone").into_response();
             gone.headers_mut().insert(header::INDEX, index.into());
             return gone;
         }
-        let held = Duration::from_millis(value("wait_ms").unwrap_or(0));
-        let _ = tokio::time::timeout(held, async {
-            while page().changes.is_empty() {
-                changed.changed().await.unwrap();
-            }
-        })
-        .await;
         let body = serde_json::to_string(&page()).unwrap();
         reply(&self.name, self.index(), StatusCode::OK, body)
     }

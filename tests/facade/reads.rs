@@ -182,7 +182,7 @@ async fn linearizable_reads_wait_out_an_election() {
 #[tokio::test]
 async fn linearizable_reads_say_so_when_nobody_leads_until_the_deadline() {
     let store = Store::of_three().await;
-    let shop = store.facade(|settings| settings.deadline = Duration::from_millis(200)).await;
+    let shop = store.facade(|settings| settings.deadline = Duration::from_millis(500)).await;
     store.elect(None);
     let got = shop.get("/v1/items/5").await;
     assert_eq!((got.status, got.problem().code.as_str()), (503, "no_leader"));
@@ -335,7 +335,7 @@ async fn what_the_facade_refuses_by_itself() {
     assert_eq!(send("GET", "/sync/", vec![]).await, expect(410, "replaced"));
     assert_eq!(send("PUT", "/heartbeat/", vec![]).await, expect(410, "replaced"));
     assert_eq!(send("POST", "/update/5:buy/", vec![]).await, expect(410, "replaced"));
-    assert_eq!(send("HEAD", "/buy/5", vec![]).await.0, 405);
+    assert_eq!(send("POST", "/buy/5", vec![]).await, expect(405, "method_not_allowed"));
     assert_eq!(send("BREW", "/", vec![]).await, expect(405, "method_not_allowed"));
     assert_eq!(send("GET", "/search/../buy/5", vec![]).await, expect(400, "malformed"));
     assert_eq!(send("POST", "/v1/orders", vec![b'x'; 101]).await, expect(413, "too_large"));
