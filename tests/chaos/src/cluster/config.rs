@@ -4,7 +4,7 @@ use std::{
     fmt::Write,
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
@@ -36,7 +36,7 @@ pub struct Address {
 }
 
 /// Names, ids and free ports for a cluster of this many.
-pub fn addresses(nodes: usize) -> Result<Vec<Address>> {
+pub(super) fn addresses(nodes: usize) -> Result<Vec<Address>> {
     let ports = free_ports(2 * nodes)?;
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     Ok((1u64..)
@@ -75,12 +75,12 @@ fn free_ports(count: usize) -> Result<Vec<u16>> {
 }
 
 /// Writes one node's configuration and gives its path.
-pub fn write(
+pub(super) fn write(
     directory: &Path,
     member: &Address,
     members: &[Address],
     storage: Storage,
-) -> Result<std::path::PathBuf> {
+) -> Result<PathBuf> {
     let path = directory.join("node.toml");
     let text = text(&directory.join("data"), member, members, storage);
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;

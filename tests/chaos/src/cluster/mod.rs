@@ -187,15 +187,12 @@ impl Cluster {
 
     async fn await_ok(&self, index: usize, path: &str, deadline: Instant) -> Result<()> {
         let mut client = self.client(STATUS_TIMEOUT);
-        let mut last = "no reply".to_owned();
         loop {
-            match client.get(index, path).await {
+            let last = match client.get(index, path).await {
                 Ok(reply) if reply.status == 200 => return Ok(()),
-                Ok(reply) => {
-                    last = format!("{} {}", reply.status, String::from_utf8_lossy(&reply.body));
-                }
-                Err(failure) => last = format!("no reply ({failure:?})"),
-            }
+                Ok(reply) => format!("{} {}", reply.status, String::from_utf8_lossy(&reply.body)),
+                Err(failure) => format!("no reply ({failure:?})"),
+            };
             if let Some(status) = self.nodes[index].unexpected_exit() {
                 bail!("{} ended by itself: {status}", self.name(index));
             }
@@ -222,6 +219,15 @@ impl Cluster {
     pub fn logs(&self) -> String {
         let of = |index| format!("--- {} ---\n{}", self.name(index), self.nodes[index].log_tail());
         (0..self.len()).map(of).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Kills the processes and removes the directory.
+    pub async fn stop(self) -> Result<()> {
+        self.nodes.iter().for_each(NodeProcess::kill);
+        for node in &self.nodes {
+            node.gone().await?;
+        }
+        self.directory.close().context("cannot remove the cluster's directory")
     }
 
     /// Kills the processes, and leaves data and logs where they are, to be looked at.

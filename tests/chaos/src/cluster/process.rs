@@ -67,11 +67,14 @@ impl NodeProcess {
         self.child.borrow().as_ref().and_then(Child::id)
     }
 
-    /// Starts it, in a process group of its own, so that a Ctrl-C in the terminal does not reach it.
+    /// Starts it if it is not there, in a process group of its own, so that a Ctrl-C in the terminal does not reach it.
     ///
     /// Dropping the process kills it. Where `setpriv` is there, the kernel does the same if this program
     /// is itself killed.
     pub fn start(&self) -> Result<()> {
+        if self.child.borrow().is_some() {
+            return Ok(());
+        }
         let log = OpenOptions::new()
             .create(true)
             .append(true)
