@@ -2,7 +2,7 @@
 //!
 //! All of it through the HTTP interface, and each step with a deadline of its own.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use pygmy::api::{Item, ItemPage, Order, OrderPage, Verification};
@@ -15,7 +15,7 @@ use crate::{
     client::Client,
     cluster::Cluster,
     history::{
-        Attempt, BuyReply, Clock, FinalItem, FinalOrder, InitialItem, ItemId, Key, LogIndex,
+        Attempt, BuyReply, FinalItem, FinalOrder, InitialItem, ItemId, Key, LogIndex,
         NodeIndex, Replica, Span, StockChange,
     },
     load::{Shared, buy_body, repeat_until_known},
@@ -122,8 +122,10 @@ pub async fn await_level(cluster: &Cluster) -> Result<LogIndex> {
 }
 
 /// Reads everything from every replica: from the first one linearizably, from the others as they have it.
-pub async fn replicas(cluster: &Cluster, clock: &Clock) -> Vec<(Replica, Option<String>)> {
+/// What could not be read is told beside.
+pub async fn replicas(cluster: &Cluster) -> (Vec<Replica>, Vec<String>) {
     let mut replicas = Vec::with_capacity(cluster.len());
+    let mut problems = Vec::new();
     for node in 0..cluster.len() {
         let consistency = if node == 0 { "linearizable" } else { "stale" };
         let mut replica = Replica {
@@ -132,13 +134,12 @@ pub async fn replicas(cluster: &Cluster, clock: &Clock) -> Vec<(Replica, Option<
             items: Vec::new(),
             verification: verify(cluster, node).await.map_err(|error| format!("{error:#}")),
         };
-        let read = read_replica(cluster, node, consistency, &mut replica).await;
-        let problem = read
-            .err()
-            .map(|error| format!("{}: not readable at {}: {error:#}", replica.name, clock.now()));
-        replicas.push((replica, problem));
+        if let Err(error) = read_replica(cluster, node, consistency, &mut replica).await {
+            problems.push(format!("{}: {error:#}", replica.name));
+        }
+        replicas.push(replica);
     }
-    replicas
+    (replicas, problems)
 }
 
 async fn read_replica(
@@ -219,22 +220,4 @@ async fn get<T: DeserializeOwned>(client: &mut Client, node: usize, path: &str) 
         sleep(Duration::from_millis(300)).await;
     }
     bail!("GET {path}: {last}")
-}
-
-/// The longest time between two confirmed writes that begins or ends within each window, in milliseconds.
-///
-/// Windows are (from, until); `confirmed` is sorted. A window in which nothing was confirmed lasts whole.
-pub fn longest_gaps_ms(
-    confirmed: &[crate::history::Moment],
-    windows: &[(crate::history::Moment, crate::history::Moment)],
-) -> Vec<f64> {
-    let gap = |&(from, until): &(crate::history::Moment, crate::history::Moment)| {
-        let first = confirmed.partition_point(|moment| *moment < from).saturating_sub(1);
-        let last = confirmed.partition_point(|moment| *moment <= until);
-        let within = &confirmed[first..last];
-        let inner = within.windows(2).map(|pair| pair[1].millis_since(pair[0]));
-        let open = within.last().map_or(until.millis_since(from), |last| until.millis_since(*last));
-        inner.fold(open, f64::max)
-    };
-    windows.iter().map(gap).collect()
 }

@@ -6,6 +6,7 @@
 //! - [`faults`]: a plan made from a seed, and its execution.
 //! - [`check`]: the judge: a history goes in, violations come out. It starts nothing and asks nobody.
 //! - [`run`], [`failover`], [`bench`]: the three things the program does; [`report`]: how it says so.
+//! - [`collect`] reads out what the replicas hold; [`gaps`] finds how long nothing was confirmed.
 //!
 //! The cluster is judged by its HTTP interface only: nothing here reads a node's files.
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ pub mod cluster;
 pub mod collect;
 pub mod failover;
 pub mod faults;
+pub mod gaps;
 pub mod history;
 pub mod load;
 pub mod protocol;

@@ -6,6 +6,7 @@ mod config;
 mod process;
 
 use std::{
+    cell::RefCell,
     ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -52,7 +53,9 @@ pub struct Cluster {
     addresses: Vec<Address>,
     apis: Arc<[SocketAddr]>,
     nodes: Vec<NodeProcess>,
-    directory: TempDir,
+    path: PathBuf,
+    /// Removes the directory when dropped; none once it is to be kept.
+    directory: RefCell<Option<TempDir>>,
 }
 
 impl Cluster {
@@ -64,8 +67,8 @@ impl Cluster {
         }
         if let Err(error) = cluster.await_serving(SERVING_TIMEOUT).await {
             let logs = cluster.logs();
-            let kept = cluster.keep();
-            bail!("{error:#}\n{logs}\nlogs and data: {}", kept.display());
+            cluster.keep();
+            bail!("{error:#}\n{logs}\nlogs and data: {}", cluster.directory().display());
         }
         Ok(cluster)
     }
@@ -95,7 +98,8 @@ impl Cluster {
             }));
         }
         let apis = addresses.iter().map(|address| address.api).collect();
-        Ok(Self { addresses, apis, nodes, directory })
+        let path = directory.path().to_owned();
+        Ok(Self { addresses, apis, nodes, path, directory: RefCell::new(Some(directory)) })
     }
 
     /// The number of nodes.
@@ -125,7 +129,7 @@ impl Cluster {
 
     /// Where everything is.
     pub fn directory(&self) -> &Path {
-        self.directory.path()
+        &self.path
     }
 
     /// A new client of all nodes.
@@ -221,18 +225,22 @@ impl Cluster {
         (0..self.len()).map(of).collect::<Vec<_>>().join("\n")
     }
 
-    /// Kills the processes and removes the directory.
-    pub async fn stop(self) -> Result<()> {
+    /// Kills the processes, waits until they are gone, and removes the directory unless it is kept.
+    pub async fn stop(&self) -> Result<()> {
         self.nodes.iter().for_each(NodeProcess::kill);
         for node in &self.nodes {
             node.gone().await?;
         }
-        self.directory.close().context("cannot remove the cluster's directory")
+        match self.directory.take() {
+            Some(directory) => directory.close().context("cannot remove the cluster's directory"),
+            None => Ok(()),
+        }
     }
 
-    /// Kills the processes, and leaves data and logs where they are, to be looked at.
-    pub fn keep(self) -> PathBuf {
-        drop(self.nodes);
-        self.directory.keep()
+    /// Has data and logs stay where they are when all is over, to be looked at.
+    pub fn keep(&self) {
+        if let Some(directory) = self.directory.take() {
+            let _path = directory.keep();
+        }
     }
 }
