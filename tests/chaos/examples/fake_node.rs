@@ -8,6 +8,7 @@ use std::{env, fs, net::SocketAddr};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -25,8 +26,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listen = config["api"]["listen"].as_str().ok_or("no address")?;
     println!("{name} listens on {listen}");
     let listener = TcpListener::bind(listen).await?;
+    let mut stop = signal(SignalKind::terminate())?;
     loop {
-        let (mut client, _) = listener.accept().await?;
+        let (mut client, _) = tokio::select! {
+            accepted = listener.accept() => accepted?,
+            _ = stop.recv() => return Ok(()),
+        };
         client.set_nodelay(true)?;
         tokio::spawn(async move {
             let mut store = TcpStream::connect(store).await?;

@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures_util::future::join_all;
 use pygmy::api::{Item, ItemPage, Order, OrderPage, Verification};
-use rand::{Rng, SeedableRng, seq::index};
+use rand::{SeedableRng, seq::index};
 use rand_chacha::ChaCha8Rng;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
@@ -15,8 +16,8 @@ use crate::{
     client::Client,
     cluster::Cluster,
     history::{
-        Attempt, BuyReply, FinalItem, FinalOrder, InitialItem, ItemId, Key, LogIndex,
-        NodeIndex, Replica, Span, StockChange,
+        Attempt, FinalItem, FinalOrder, InitialItem, ItemId, Key, LogIndex, Moment, NodeIndex,
+        Replica, Span, StockChange,
     },
     load::{Shared, buy_body, repeat_until_known},
     protocol::lines_of,
@@ -28,6 +29,11 @@ const CALM_TIMEOUT: Duration = Duration::from_secs(10);
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(60);
 /// For all replicas to reach the same index.
 const LEVEL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Older buys are not repeated: in a long run the store may have forgotten their keys, as it may by its
+/// limit on their number.
+const KEYS_KEPT_NS: u64 = 120_000_000_000;
+/// Buys that are repeated at the same time.
+const REPEATERS: usize = 8;
 /// Sendings of one change of stock whose outcome is unknown.
 const SENDINGS_MAX: usize = 200;
 
@@ -56,7 +62,7 @@ pub async fn put_item(
     let reply = client.put(node, &path, &format!("i{id}"), body).await;
     let reply = reply.map_err(|failure| anyhow::anyhow!("item {id} not loaded: {failure:?}"))?;
     let item: Item = match reply.status {
-        200 | 201 => reply.json().context("PUT of an item did not answer with the item")?,
+        200 | 201 => reply.json().context("the reply to PUT of an item is not the item")?,
         status => bail!("item {id} not loaded: {status} {}", String::from_utf8_lossy(&reply.body)),
     };
     Ok(InitialItem { id, stock, price_cents, index: item.version })
@@ -66,7 +72,8 @@ pub async fn put_item(
 pub async fn settle(cluster: &Cluster, changes: &mut [StockChange], shared: &Shared) {
     let mut client = cluster.client(CALM_TIMEOUT);
     for change in changes {
-        repeat_until_known(change, SENDINGS_MAX, &mut client, &shared.inspector, shared.clock).await;
+        repeat_until_known(change, SENDINGS_MAX, &mut client, &shared.inspector, shared.clock)
+            .await;
     }
 }
 
@@ -79,20 +86,36 @@ pub async fn repeat_some(
     seed: u64,
     shared: &Shared,
 ) {
-    let mut client = cluster.client(CALM_TIMEOUT);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let chosen = index::sample(&mut rng, attempts.len(), most.min(attempts.len()));
-    for place in chosen {
-        let Attempt { key, lines, .. } = attempts[place];
-        let node = rng.random_range(0..cluster.len());
-        let start = shared.clock.now();
-        let body = buy_body(key, lines);
-        let reply = client.post(node, "/v1/orders", &key.to_string(), body).await;
-        let span = Span { start, end: shared.clock.now() };
-        let asked = reply.as_ref().map_err(|failure| *failure);
-        let reply: BuyReply = shared.inspector.borrow_mut().buy(asked, key, lines);
-        attempts.push(Attempt { key, lines, node: node as NodeIndex, span, reply });
-    }
+    let oldest = Moment(shared.clock.now().0.saturating_sub(KEYS_KEPT_NS));
+    let recent: Vec<Attempt> =
+        attempts.iter().filter(|attempt| attempt.span.start >= oldest).copied().collect();
+    let count = most.min(recent.len() / 10);
+    let chosen = index::sample(&mut rng, recent.len(), count).into_vec();
+    let chosen: Vec<Attempt> = chosen.into_iter().map(|place| recent[place]).collect();
+    let repeated = chosen.chunks(count.div_ceil(REPEATERS).max(1)).enumerate().map(
+        async |(repeater, attempts)| {
+            let mut client = cluster.client(CALM_TIMEOUT);
+            let mut repeated = Vec::with_capacity(attempts.len());
+            for (turn, attempt) in attempts.iter().enumerate() {
+                let node = (repeater + turn) % cluster.len();
+                repeated.push(repeat(*attempt, node, &mut client, shared).await);
+            }
+            repeated
+        },
+    );
+    attempts.extend(join_all(repeated).await.into_iter().flatten());
+}
+
+async fn repeat(attempt: Attempt, node: usize, client: &mut Client, shared: &Shared) -> Attempt {
+    let Attempt { key, lines, .. } = attempt;
+    let start = shared.clock.now();
+    let body = buy_body(key, lines);
+    let reply = client.post(node, "/v1/orders", &key.to_string(), body).await;
+    let span = Span { start, end: shared.clock.now() };
+    let asked = reply.as_ref().map_err(|failure| *failure);
+    let reply = shared.inspector.borrow_mut().buy(asked, key, lines);
+    Attempt { key, lines, node: node as NodeIndex, span, reply }
 }
 
 /// Waits until all replicas show the same index, and gives it.
@@ -115,7 +138,10 @@ pub async fn await_level(cluster: &Cluster) -> Result<LogIndex> {
         }
         before = level;
         if Instant::now() >= deadline {
-            bail!("replicas are not level {} s after the load: {indexes:?}", LEVEL_TIMEOUT.as_secs());
+            bail!(
+                "replicas are not level {} s after the load: {indexes:?}",
+                LEVEL_TIMEOUT.as_secs()
+            );
         }
         sleep(Duration::from_millis(100)).await;
     }

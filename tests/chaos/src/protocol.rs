@@ -4,6 +4,9 @@
 //! interface's error table are violations here. Whether the *contents* fit the rest of the history is
 //! not judged here but in [`crate::check`].
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, fmt::Display};
 
 use pygmy::api::{Item, ItemPage, Order, Problem, WriteOutcome};
@@ -195,8 +198,7 @@ impl Inspector {
         }
         self.staleness(reply, level, staleness_max_ms);
         let Some(seen) = self.item(reply, Some(item)) else {
-            self.complaints
-                .add("unreadable item", || brief(&format_args!("item {item}"), reply));
+            self.complaints.add("unreadable item", || brief(&format_args!("item {item}"), reply));
             return None;
         };
         self.tally(kind, "answered");
@@ -263,9 +265,8 @@ impl Inspector {
         };
         self.complaints.examined += 1;
         if !reply.names_node || !reply.names_request {
-            self.complaints.add("reply without Pygmy-Node or X-Request-Id", || {
-                brief(&kind.as_str(), reply)
-            });
+            self.complaints
+                .add("reply without Pygmy-Node or X-Request-Id", || brief(&kind.as_str(), reply));
         }
         // An error of the cluster reflects no index; whatever comes from the state does.
         if reply.index.is_none() && matches!(reply.status, 200..=299 | 404 | 409 | 412 | 422) {
@@ -380,9 +381,8 @@ impl Inspector {
             Some(WriteOutcome::Unknown)
                 if reply.status != 504 && problem.code != "leadership_lost" =>
             {
-                self.complaints.add("outcome unknown where it must be not_applied", || {
-                    brief(what, reply)
-                });
+                self.complaints
+                    .add("outcome unknown where it must be not_applied", || brief(what, reply));
             }
             Some(_) => {}
         }
@@ -390,12 +390,7 @@ impl Inspector {
     }
 
     /// What every problem document must keep.
-    fn problem_rules(
-        &mut self,
-        kind: Kind,
-        reply: &Reply,
-        what: &dyn Display,
-    ) -> Option<Problem> {
+    fn problem_rules(&mut self, kind: Kind, reply: &Reply, what: &dyn Display) -> Option<Problem> {
         match reply.json::<Problem>() {
             Ok(problem) if reply.is_problem && problem.status == reply.status => Some(problem),
             _ => {

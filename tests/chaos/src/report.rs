@@ -54,9 +54,11 @@ fn done(outcome: &Outcome) -> Table {
         table.add_row([kind.as_str(), what, &count.to_string()]);
     }
     let rate = format!("{:.0}/s", outcome.rate_before);
-    table.add_row(["confirmed operations", "before faults", &rate]);
-    let whole = format!("{} in {:.0} s", outcome.confirmed, outcome.seconds);
-    table.add_row(["confirmed operations", "altogether", &whole]);
+    table.add_row(["confirmed writes", "before faults", &rate]);
+    let whole = format!("{} in {:.0} s", outcome.writes_confirmed, outcome.seconds);
+    table.add_row(["confirmed writes", "altogether", &whole]);
+    let reads = outcome.reads_confirmed.to_string();
+    table.add_row(["linearizable reads", "altogether", &reads]);
     for (kind, count) in fault_counts(outcome) {
         table.add_row(["fault", &kind.to_string(), &count.to_string()]);
     }
@@ -121,8 +123,9 @@ pub fn json(outcome: &Outcome, repeat: &str) -> Value {
         "verdict": verdict(outcome),
         "seed": outcome.seed,
         "repeat": repeat,
-        "rate_before_faults": outcome.rate_before,
-        "confirmed_operations": outcome.confirmed,
+        "writes_per_second_before_faults": outcome.rate_before,
+        "writes_confirmed": outcome.writes_confirmed,
+        "reads_confirmed": outcome.reads_confirmed,
         "seconds": outcome.seconds,
         "operations": operations,
         "faults": events,

@@ -30,7 +30,7 @@ use crate::{
     protocol::Kind,
 };
 
-/// Confirmed operations a second below which a run proves nothing.
+/// Confirmed writes a second, before faults, below which a run proves nothing.
 pub const RATE_MIN: f64 = 500.0;
 /// Between the start of the load and the measuring of its rate.
 const RAMP: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const WATCH: Duration = Duration::from_millis(200);
 /// A gap after a leader's death is looked for in this time.
 const GAP_WINDOW_NS: u64 = 10_000_000_000;
-/// Buys that are repeated at the end.
+/// The most sendings that are repeated at the end; never more than a tenth of all.
 const REPEATED_AT_END: usize = 1_000;
 
 /// What to run.
@@ -86,10 +86,12 @@ impl RunSpec {
 pub struct Outcome {
     /// Repeats the run.
     pub seed: u64,
-    /// Confirmed operations a second before the faults.
+    /// Confirmed writes a second before the faults.
     pub rate_before: f64,
-    /// Confirmed operations altogether.
-    pub confirmed: u64,
+    /// Confirmed writes altogether.
+    pub writes_confirmed: u64,
+    /// Answered linearizable reads altogether.
+    pub reads_confirmed: u64,
     /// Length of the load in seconds.
     pub seconds: f64,
     /// Operations by kind and by what came of them.
@@ -152,11 +154,11 @@ async fn run_on(
     ));
     let began = Instant::now();
     sleep(RAMP).await;
-    let (before, since) = (load.shared.confirmed.get(), Instant::now());
+    let (before, since) = (load.shared.writes_confirmed.get(), Instant::now());
     sleep(spec.warm_up()).await;
     let rate_before =
-        (load.shared.confirmed.get() - before) as f64 / since.elapsed().as_secs_f64();
-    println!("{rate_before:.0} confirmed operations a second before faults");
+        (load.shared.writes_confirmed.get() - before) as f64 / since.elapsed().as_secs_f64();
+    println!("{rate_before:.0} confirmed writes a second before faults");
 
     let injecting = tokio::task::spawn_local(Rc::clone(&injector).run(faults));
     let end = began + spec.length;
@@ -195,7 +197,8 @@ async fn run_on(
     Ok(Outcome {
         seed: spec.seed,
         rate_before,
-        confirmed: shared.confirmed.get(),
+        writes_confirmed: shared.writes_confirmed.get(),
+        reads_confirmed: shared.reads_confirmed.get(),
         seconds,
         voids: voids(spec, rate_before, &faults, exhausted, &inspector.counts),
         counts: inspector.counts,
@@ -218,10 +221,11 @@ async fn finish(
     cluster.heal()?;
     if let Err(error) = cluster.await_serving(HEAL_TIMEOUT).await {
         problems.push(format!("{error:#}"));
+    } else {
+        collect::settle(cluster, &mut history.stock_changes, shared).await;
+        let (most, seed) = (REPEATED_AT_END, spec.seed);
+        collect::repeat_some(cluster, &mut history.attempts, most, seed, shared).await;
     }
-    collect::settle(cluster, &mut history.stock_changes, shared).await;
-    let (most, seed) = (REPEATED_AT_END, spec.seed);
-    collect::repeat_some(cluster, &mut history.attempts, most, seed, shared).await;
     if let Err(error) = collect::await_level(cluster).await {
         problems.push(format!("{error:#}"));
     }
@@ -250,7 +254,7 @@ fn voids(
     let mut voids = Vec::new();
     if rate_before < RATE_MIN {
         voids.push(format!(
-            "too little traffic: {rate_before:.0} confirmed operations a second before faults, at \
+            "too little traffic: {rate_before:.0} confirmed writes a second before faults, at \
              least {RATE_MIN:.0} are needed",
         ));
     }
@@ -271,9 +275,8 @@ fn voids(
 }
 
 fn gaps_ms(history: &History, faults: &[FaultEvent]) -> Vec<(FaultKind, f64)> {
-    let written = |reply: &BuyReply| {
-        matches!(reply, BuyReply::Confirmed { .. } | BuyReply::Refused { .. })
-    };
+    let written =
+        |reply: &BuyReply| matches!(reply, BuyReply::Confirmed { .. } | BuyReply::Refused { .. });
     let mut confirmed: Vec<Moment> = history
         .attempts
         .iter()
@@ -313,7 +316,7 @@ async fn watch_nodes(
     let mut client = cluster.client(Duration::from_millis(300));
     let mut ticks = interval(WATCH);
     let mut turn = 0;
-    let mut printed = (Instant::now(), shared.confirmed.get(), 0);
+    let mut printed = (Instant::now(), shared.writes_confirmed.get(), 0);
     loop {
         ticks.tick().await;
         for index in 0..cluster.len() {
@@ -338,8 +341,8 @@ async fn watch_nodes(
         for fault in &events[printed.2..] {
             let nodes: Vec<&str> = fault.nodes.iter().map(|node| cluster.name(*node)).collect();
             println!(
-                "{:>8.1} s  {} {} for {:.1} s",
-                fault.start.0 as f64 / 1e9,
+                "{:>8.1} s  {} {}, for {:.1} s",
+                fault.end.0 as f64 / 1e9,
                 fault.kind,
                 nodes.join(" "),
                 fault.end.millis_since(fault.start) / 1e3,
@@ -347,11 +350,11 @@ async fn watch_nodes(
         }
         printed.2 = events.len();
         if printed.0.elapsed() >= PROGRESS {
-            let confirmed = shared.confirmed.get();
+            let confirmed = shared.writes_confirmed.get();
             let rate = (confirmed - printed.1) as f64 / printed.0.elapsed().as_secs_f64();
             let sold = shared.inspector.borrow().count(Kind::Buy, "sold");
             println!(
-                "{:>8.1} s  {confirmed} confirmed, {rate:.0}/s, {sold} sold, {} faults",
+                "{:>8.1} s  {confirmed} writes confirmed, {rate:.0}/s, {sold} sold, {} faults",
                 shared.clock.now().0 as f64 / 1e9,
                 events.len(),
             );

@@ -14,7 +14,9 @@ pub(super) fn check(history: &History, book: &[FinalOrder]) -> Check {
     }
     for change in &history.stock_changes {
         match change.outcome {
-            StockOutcome::Applied { .. } => *received.entry(change.item).or_default() += change.delta,
+            StockOutcome::Applied { .. } => {
+                *received.entry(change.item).or_default() += change.delta
+            }
             StockOutcome::Refused { .. } | StockOutcome::NotApplied => {}
             StockOutcome::Unknown => check.violation(|| {
                 format!("s{}: outcome still unknown after all repetitions", change.number)

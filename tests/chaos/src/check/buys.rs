@@ -1,7 +1,5 @@
 //! From the sendings of each buy to one verdict on it.
 
-use std::collections::BTreeMap;
-
 use super::Check;
 use crate::history::{Attempt, BuyReply, Key, Lines, LogIndex, Moment};
 
@@ -119,7 +117,8 @@ fn replies(sendings: &[&Attempt]) -> Vec<BuyReply> {
     sendings.iter().map(|attempt| attempt.reply).collect()
 }
 
-/// The verdicts by key, to look buys of the order book up.
-pub(super) fn by_key(verdicts: &[Verdict]) -> BTreeMap<Key, &Verdict> {
-    verdicts.iter().map(|verdict| (verdict.key, verdict)).collect()
+/// The verdict on a key, among verdicts as [`verdicts`] gives them.
+pub(super) fn find(verdicts: &[Verdict], key: Key) -> Option<&Verdict> {
+    let place = verdicts.binary_search_by_key(&key, |verdict| verdict.key).ok()?;
+    Some(&verdicts[place])
 }

@@ -31,8 +31,10 @@ impl Model {
             // numbers show that as a violation of its own.
             changes.sort_by_key(|(index, _)| *index);
             let mut states = Vec::with_capacity(changes.len() + 1);
-            let mut state =
-                ItemState { stock: i64::try_from(item.stock).unwrap_or(i64::MAX), version: item.index };
+            let mut state = ItemState {
+                stock: i64::try_from(item.stock).unwrap_or(i64::MAX),
+                version: item.index,
+            };
             states.push(state);
             for (index, delta) in changes {
                 state = ItemState { stock: state.stock + delta, version: index };
@@ -69,6 +71,6 @@ fn changes(history: &History, book: &[FinalOrder]) -> Vec<(InitialItem, Changes)
             changes.entry(line.item).or_default().push((order.index, sold));
         }
     }
-    let of = |item: &InitialItem| (*item, changes.get(&item.id).cloned().unwrap_or_default());
-    history.items.iter().map(of).collect()
+    let items = history.items.iter();
+    items.map(|item| (*item, changes.remove(&item.id).unwrap_or_default())).collect()
 }

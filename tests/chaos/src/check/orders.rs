@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Check,
-    buys::{Fate, Verdict, by_key},
+    buys::{Fate, Verdict, find},
 };
 use crate::history::{FinalOrder, InitialItem, ItemId, Key, Lines};
 
@@ -31,20 +31,23 @@ pub(super) fn check(
 ) -> (Check, Check, Check) {
     let mut once = Check::new("no order exists twice, none that was refused");
     let mut contents = Check::new("every order is what was bought and confirmed");
-    let verdicts = by_key(verdicts);
     let prices: BTreeMap<ItemId, u64> =
         items.iter().map(|item| (item.id, item.price_cents)).collect();
-    let mut seen: BTreeMap<Key, u64> = BTreeMap::new();
+    let mut keys: Vec<(Key, u64)> =
+        book.iter().filter_map(|order| Some((order.key?, order.id))).collect();
+    keys.sort_unstable();
+    for twice in keys.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        once.violation(|| {
+            format!("{} is order {} and order {}", twice[0].0, twice[0].1, twice[1].1)
+        });
+    }
     for order in book {
         once.examine();
         let Some(key) = order.key else {
             once.violation(|| format!("order {} is of nobody's making", order.id));
             continue;
         };
-        if let Some(earlier) = seen.insert(key, order.id) {
-            once.violation(|| format!("{key} is order {earlier} and order {}", order.id));
-        }
-        let Some(verdict) = verdicts.get(&key) else {
+        let Some(verdict) = find(verdicts, key) else {
             once.violation(|| format!("order {}: {key} was never sent", order.id));
             continue;
         };

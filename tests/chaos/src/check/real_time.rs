@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::{
     Check,
-    buys::{Fate, Verdict, by_key},
+    buys::{Fate, Verdict, find},
 };
 use crate::history::{
     BuyReply, FinalOrder, History, Key, Level, LogIndex, Moment, OrderRead, Read, StockChange,
@@ -118,9 +118,8 @@ fn bound<'a>(
         .iter()
         .map(|read| (read.span.start, read.index, false, Who::OrderRead(read)));
     // Taken from the book, so that sales whose buyers never learned of them are in it.
-    let by_key = by_key(verdicts);
     let sales = book.iter().filter_map(move |order| {
-        let verdict = by_key.get(&order.key?)?;
+        let verdict = find(verdicts, order.key?)?;
         Some((verdict.start, order.index, true, Who::Buy(verdict.key)))
     });
     let refusals = verdicts.iter().filter_map(|verdict| match verdict.fate {

@@ -67,10 +67,7 @@ fn book() -> Vec<FinalOrder> {
         lines,
         total_cents,
     };
-    let two = Lines::from_slice(&[
-        Line { item: 1, quantity: 1 },
-        Line { item: 2, quantity: 2 },
-    ]);
+    let two = Lines::from_slice(&[Line { item: 1, quantity: 1 }, Line { item: 2, quantity: 2 }]);
     vec![
         order(1, 10, 1, lines(1, 2), 200),
         order(2, 14, 4, lines(1, 1), 100),
@@ -102,13 +99,8 @@ fn replica(name: &str, index: u64) -> Replica {
 fn good() -> History {
     let one = book()[0];
     let three = book()[2];
-    let refusal = BuyReply::Refused {
-        index: 11,
-        item: 1,
-        requested: 2,
-        available: 1,
-        replayed: false,
-    };
+    let refusal =
+        BuyReply::Refused { index: 11, item: 1, requested: 2, available: 1, replayed: false };
     History {
         items: vec![
             InitialItem { id: 1, stock: 3, price_cents: 100, index: 3 },

@@ -130,13 +130,12 @@ impl NodeProcess {
         self.condition.set(Condition::Up);
     }
 
-    /// Waits until a process that was told to end is gone. One that does not go is killed, and that is an
-    /// error.
-    pub async fn gone(&self) -> Result<()> {
-        let Some(mut child) = self.child.borrow_mut().take() else { return Ok(()) };
+    /// Waits until a process that was told to end is gone, and gives its exit status if there was one. One
+    /// that does not go is killed, and that is an error.
+    pub async fn gone(&self) -> Result<Option<ExitStatus>> {
+        let Some(mut child) = self.child.borrow_mut().take() else { return Ok(None) };
         if let Ok(status) = tokio::time::timeout(STOP_TIMEOUT, child.wait()).await {
-            status.context("cannot wait for a node's end")?;
-            return Ok(());
+            return status.map(Some).context("cannot wait for a node's end");
         }
         child.kill().await.context("cannot kill a node")?;
         anyhow::bail!("did not stop within {} s after SIGTERM", STOP_TIMEOUT.as_secs())

@@ -112,13 +112,13 @@ impl Injector {
             }
             FaultKind::Stop => {
                 node.terminate();
-                self.gone(victim).await;
+                self.gone(victim, true).await;
                 sleep(fault.hold).await;
                 node.start()?;
             }
             _ => {
                 node.kill();
-                self.gone(victim).await;
+                self.gone(victim, false).await;
                 sleep(fault.hold).await;
                 node.start()?;
             }
@@ -126,7 +126,7 @@ impl Injector {
         if fault.kind == FaultKind::KillAgain {
             sleep(fault.again_after).await;
             node.kill();
-            self.gone(victim).await;
+            self.gone(victim, false).await;
             sleep(fault.again_after).await;
             node.start()?;
         }
@@ -147,7 +147,7 @@ impl Injector {
             if fault.kind == FaultKind::KillAll { node.kill() } else { node.terminate() }
         }
         for index in 0..self.cluster.len() {
-            self.gone(index).await;
+            self.gone(index, fault.kind == FaultKind::RestartAll).await;
         }
         sleep(fault.hold).await;
         for index in &fault.start_order {
@@ -178,11 +178,16 @@ impl Injector {
         Some(victim)
     }
 
-    async fn gone(&self, index: usize) {
-        if let Err(error) = self.cluster.node(index).gone().await {
-            let problem = format!("{}: {error:#}", self.cluster.name(index));
-            self.problems.borrow_mut().push(problem);
-        }
+    /// Waits for a node's end. One that was told to stop in order must do so.
+    async fn gone(&self, index: usize, in_order: bool) {
+        let problem = match self.cluster.node(index).gone().await {
+            Ok(Some(status)) if in_order && !status.success() => {
+                format!("ended with {status} after SIGTERM")
+            }
+            Ok(_) => return,
+            Err(error) => format!("{error:#}"),
+        };
+        self.problems.borrow_mut().push(format!("{}: {problem}", self.cluster.name(index)));
     }
 
     fn note(&self, kind: FaultKind, nodes: Vec<usize>, start: Moment) {

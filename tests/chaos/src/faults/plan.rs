@@ -55,8 +55,9 @@ pub fn plan(
     let mut planner = Planner {
         rng: ChaCha8Rng::seed_from_u64(seed),
         nodes,
-        // Short runs have short faults, so that every kind finds its place.
-        scale: (length.as_secs_f64() / (kinds.len() as f64 * 3.5)).min(1.0),
+        // Short runs have short faults, so that every kind finds its place: one takes 3 s at full length
+        // on average, and one of them may take 8 s.
+        scale: (length.as_secs_f64() / (kinds.len() as f64 * 3.0 + 5.0)).min(1.0),
         free_at: vec![Duration::ZERO; slots],
     };
     let mut first_round = kinds.to_vec();

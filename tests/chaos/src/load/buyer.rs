@@ -170,12 +170,12 @@ impl Buyer {
         match reply {
             BuyReply::Confirmed { order, index, .. } => {
                 self.picker.answered(node);
-                self.shared.confirmed(index);
+                self.shared.confirmed(&self.shared.writes_confirmed, index);
                 self.shared.keep(ConfirmedOrder { order, key, lines }, &mut self.rng);
             }
             BuyReply::Refused { index, .. } => {
                 self.picker.answered(node);
-                self.shared.confirmed(index);
+                self.shared.confirmed(&self.shared.writes_confirmed, index);
             }
             BuyReply::NotApplied | BuyReply::AppliedUnseen | BuyReply::Unknown => {
                 self.picker.failed(node, span.end);

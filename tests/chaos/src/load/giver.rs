@@ -79,7 +79,7 @@ impl Giver {
             match change.outcome {
                 StockOutcome::Applied { index, .. } | StockOutcome::Refused { index } => {
                     self.picker.answered(node);
-                    self.shared.confirmed(index);
+                    self.shared.confirmed(&self.shared.writes_confirmed, index);
                     break;
                 }
                 StockOutcome::NotApplied | StockOutcome::Unknown => {

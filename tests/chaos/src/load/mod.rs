@@ -58,8 +58,10 @@ pub struct Shared {
     pub clock: Clock,
     /// Counts and complaints.
     pub inspector: RefCell<Inspector>,
-    /// Operations with a definite answer that needed a quorum: writes and linearizable reads.
-    pub confirmed: Cell<u64>,
+    /// Writes with a definite answer: sold, refused, or a changed stock.
+    pub writes_confirmed: Cell<u64>,
+    /// Linearizable reads that were answered.
+    pub reads_confirmed: Cell<u64>,
     stop: Cell<bool>,
     operations_left: Cell<u64>,
     items: Vec<ItemId>,
@@ -79,8 +81,8 @@ impl Shared {
         self.operations_left.set(self.operations_left.get().saturating_sub(1));
     }
 
-    fn confirmed(&self, index: LogIndex) {
-        self.confirmed.set(self.confirmed.get() + 1);
+    fn confirmed(&self, count: &Cell<u64>, index: LogIndex) {
+        count.set(count.get() + 1);
         self.newest_index.set(self.newest_index.get().max(index));
     }
 
@@ -124,7 +126,8 @@ impl Load {
         let shared = Rc::new(Shared {
             clock,
             inspector: RefCell::default(),
-            confirmed: Cell::new(0),
+            writes_confirmed: Cell::new(0),
+            reads_confirmed: Cell::new(0),
             stop: Cell::new(false),
             operations_left: Cell::new(spec.operations_max),
             items: items.iter().map(|item| item.id).collect(),

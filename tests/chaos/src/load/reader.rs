@@ -82,11 +82,7 @@ impl Reader {
         self.client.set_timeout(patience(&mut self.rng));
         self.shared.operation();
         let listed = !matches!(level, Level::Session(_)) && self.rng.random_bool(LIST_SHARE);
-        let index = if listed {
-            self.list(node, level).await
-        } else {
-            self.one(node, level).await
-        };
+        let index = if listed { self.list(node, level).await } else { self.one(node, level).await };
         let Some(index) = index else {
             self.picker.failed(node, self.shared.clock.now());
             return;
@@ -94,7 +90,7 @@ impl Reader {
         self.picker.answered(node);
         self.seen = self.seen.max(index);
         if level == Level::Linearizable {
-            self.shared.confirmed(index);
+            self.shared.confirmed(&self.shared.reads_confirmed, index);
         }
     }
 
@@ -212,7 +208,7 @@ impl OrderReader {
             return;
         };
         self.picker.answered(node);
-        self.shared.confirmed(index);
+        self.shared.confirmed(&self.shared.reads_confirmed, index);
         let node = node as NodeIndex;
         self.reads.push(OrderRead { order, key, node, span, index, found });
     }

@@ -85,8 +85,11 @@ struct Inner {
     buys: u64,
     reads: u64,
     /// For [`Mistake::ReadsFromThePast`]: stocks and versions at earlier indexes.
-    past: Vec<(u64, BTreeMap<u64, i64>, BTreeMap<u64, u64>)>,
+    past: Vec<Past>,
 }
+
+/// Index, stocks and versions.
+type Past = (u64, BTreeMap<u64, i64>, BTreeMap<u64, u64>);
 
 /// What a write answered, to be answered again.
 #[derive(Clone)]
@@ -239,7 +242,8 @@ fn problem(status: u16, code: &str) -> Problem {
 }
 
 fn answer(node: &Node, reply: Reply) -> Response {
-    let kind = if reply.status.is_success() { "application/json" } else { "application/problem+json" };
+    let kind =
+        if reply.status.is_success() { "application/json" } else { "application/problem+json" };
     let headers = [
         ("content-type", kind.to_owned()),
         ("pygmy-index", reply.index.to_string()),

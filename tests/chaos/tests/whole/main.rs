@@ -7,6 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use fake_store::{FakeStore, Mistake};
 use pygmy_chaos::{
+    bench::{BenchSpec, Operation, bench},
     cluster::{Cluster, ClusterSpec, Condition, Storage},
     failover::failover,
     faults::FaultKind,
@@ -19,7 +20,9 @@ use pygmy_chaos::{
 /// Cargo builds the examples with the tests, beside them.
 fn fake_node() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).unwrap().join("examples/fake_node")
+    let node = test.ancestors().nth(2).unwrap().join("examples/fake_node");
+    assert!(node.exists(), "run `cargo build -p pygmy-chaos --examples` first: no {node:?}");
+    node
 }
 
 fn cluster_spec(store: &FakeStore) -> ClusterSpec {
@@ -59,6 +62,7 @@ async fn correct_store_passes_with_every_kind_of_fault() {
     kinds.push(FaultKind::RestartAll);
     let outcome = chaos(&store, 20, &kinds).await;
     let report = report::tables(&outcome, "");
+    println!("{report}");
     assert_eq!(outcome.violations(), 0, "{report}");
     // How much traffic there is depends on the machine; the faults must have happened on any.
     for kind in kinds {
@@ -73,42 +77,42 @@ async fn correct_store_passes_with_every_kind_of_fault() {
 #[tokio::test]
 async fn lost_orders_are_found() {
     let store = FakeStore::start(Mistake::LosesOrders).await;
-    let outcome = chaos(&store, 5, &[FaultKind::Kill]).await;
+    let outcome = chaos(&store, 6, &[FaultKind::Kill]).await;
     expect_found(&outcome, "every confirmed order exists");
 }
 
 #[tokio::test]
 async fn forgotten_keys_are_found() {
     let store = FakeStore::start(Mistake::ForgetsKeys).await;
-    let outcome = chaos(&store, 5, &[FaultKind::Kill]).await;
+    let outcome = chaos(&store, 6, &[FaultKind::Kill]).await;
     expect_found(&outcome, "one key, one answer, however often it is sent");
 }
 
 #[tokio::test]
 async fn stale_linearizable_reads_are_found() {
     let store = FakeStore::start(Mistake::ReadsFromThePast).await;
-    let outcome = chaos(&store, 5, &[FaultKind::Kill]).await;
+    let outcome = chaos(&store, 6, &[FaultKind::Kill]).await;
     expect_found(&outcome, "linearizable: no reply is older than what was known before");
 }
 
 #[tokio::test]
 async fn oversold_stock_is_found() {
     let store = FakeStore::start(Mistake::Oversells).await;
-    let outcome = chaos(&store, 5, &[FaultKind::Kill]).await;
+    let outcome = chaos(&store, 6, &[FaultKind::Kill]).await;
     expect_found(&outcome, "stock is never below zero, at any index");
 }
 
 #[tokio::test]
 async fn breaches_of_the_interface_are_found() {
     let store = FakeStore::start(Mistake::AnswersWithoutOutcome).await;
-    let outcome = chaos(&store, 5, &[FaultKind::Kill]).await;
+    let outcome = chaos(&store, 6, &[FaultKind::Kill]).await;
     expect_found(&outcome, "every reply keeps the interface's rules");
 }
 
 #[tokio::test]
 async fn run_without_traffic_is_void() {
     let store = FakeStore::start(Mistake::IsSlow).await;
-    let outcome = chaos(&store, 5, &[FaultKind::Kill]).await;
+    let outcome = chaos(&store, 6, &[FaultKind::Kill]).await;
     assert!(outcome.voids.iter().any(|void| void.contains("too little traffic")), "{outcome:?}");
     std::fs::remove_dir_all(outcome.kept.unwrap()).unwrap();
 }
@@ -120,6 +124,17 @@ async fn failover_measures_the_gap() {
     assert_eq!(gaps.len(), 2);
     // The store never pauses: only the killed process' clients do, for as long as a reconnect takes.
     assert!(gaps.iter().all(|gap| *gap > 0.0 && *gap < 2_000.0), "{gaps:?}");
+}
+
+#[tokio::test]
+async fn bench_measures_every_operation() {
+    let store = FakeStore::start(Mistake::None).await;
+    for operation in [Operation::Buy, Operation::Put, Operation::GetLinearizable] {
+        let spec = BenchSpec { operation, clients: 4, length: Duration::from_secs(1), items: 50 };
+        let figures = bench(&cluster_spec(&store), spec).await.unwrap();
+        assert!(figures.rate > 0.0 && figures.errors == 0, "{figures}");
+        assert!(figures.memory_bytes.0 > 0, "{figures}");
+    }
 }
 
 #[tokio::test]
