@@ -171,6 +171,7 @@ async fn run_on(
         Err(_) => problems.push("the last faults were not over in time".to_owned()),
     }
     let seconds = began.elapsed().as_secs_f64();
+    let load_end = clock.now();
     let exhausted = load.exhausted();
     let (records, shared) = load.stop().await?;
     watcher.abort();
@@ -202,7 +203,7 @@ async fn run_on(
         seconds,
         voids: voids(spec, rate_before, &faults, exhausted, &inspector.counts),
         counts: inspector.counts,
-        gaps_ms: gaps_ms(&history, &faults),
+        gaps_ms: gaps_ms(&history, &faults, load_end),
         faults,
         terms: watch.terms.take(),
         checks,
@@ -274,13 +275,13 @@ fn voids(
     voids
 }
 
-fn gaps_ms(history: &History, faults: &[FaultEvent]) -> Vec<(FaultKind, f64)> {
+fn gaps_ms(history: &History, faults: &[FaultEvent], load_end: Moment) -> Vec<(FaultKind, f64)> {
     let written =
         |reply: &BuyReply| matches!(reply, BuyReply::Confirmed { .. } | BuyReply::Refused { .. });
     let mut confirmed: Vec<Moment> = history
         .attempts
         .iter()
-        .filter(|attempt| written(&attempt.reply))
+        .filter(|attempt| written(&attempt.reply) && attempt.span.end <= load_end)
         .map(|attempt| attempt.span.end)
         .collect();
     confirmed.sort_unstable();
@@ -288,7 +289,7 @@ fn gaps_ms(history: &History, faults: &[FaultEvent]) -> Vec<(FaultKind, f64)> {
     starts.sort_unstable();
     let of = |fault: &FaultEvent| {
         let next = starts.iter().find(|start| **start > fault.start);
-        let longest = Moment(fault.start.0 + GAP_WINDOW_NS);
+        let longest = load_end.min(Moment(fault.start.0 + GAP_WINDOW_NS));
         let until = next.map_or(longest, |next| longest.min(*next));
         (fault.kind, gaps::longest_ms(&confirmed, fault.start, until))
     };
