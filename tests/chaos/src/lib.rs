@@ -5,7 +5,7 @@
 //! - [`load`]: buyers, the stock-giver and readers, which record all they saw in [`history`].
 //! - [`faults`]: a plan made from a seed, and its execution.
 //! - [`check`]: the judge: a history goes in, violations come out. It starts nothing and asks nobody.
-//! - [`run`], [`failover`], [`bench`]: the three things the program does; [`report`]: how it says so.
+//! - [`run`], [`failover`], [`mod@bench`]: the three things the program does; [`report`]: how it says so.
 //! - [`collect`] reads out what the replicas hold; [`gaps`] finds how long nothing was confirmed.
 //!
 //! The cluster is judged by its HTTP interface only: nothing here reads a node's files.
