@@ -27,6 +27,10 @@ pub mod header {
     pub const IDEMPOTENT_REPLAYED: &str = "idempotent-replayed";
     /// `HIT` on a reply from the facade's cache.
     pub const X_CACHE: &str = "x-cache";
+    /// The problem code, on the seed's replies whose body has no room for it.
+    pub const CODE: &str = "pygmy-code";
+    /// The write's outcome, on the seed's replies whose body has no room for it.
+    pub const OUTCOME: &str = "pygmy-outcome";
 }
 
 /// The most lines an order may have.

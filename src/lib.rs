@@ -1,2 +1,11 @@
 //! Pygmy: a replicated catalog and order store with an HTTP facade.
+
 pub mod api;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod facade;
+pub mod http;
+pub mod logging;
+pub mod server;
+pub mod shop;

@@ -1,1 +1,28 @@
-//! Pygmy's state machine and its storage.
+//! What Pygmy keeps, and what a command does to it.
+//!
+//! Pure and synchronous: no async runtime, no Raft, no HTTP, no clock, no randomness, no
+//! environment. From the bottom up:
+//!
+//! - [`engine`], [`volume`]: bytes on disk, real or simulated. [`codec`], [`key`], [`blob`]: records.
+
+pub mod blob;
+pub mod codec;
+pub mod engine;
+pub mod error;
+pub mod key;
+pub mod volume;
+
+pub use error::{Error, Result};
+
+pub mod apply;
+pub mod catalog;
+pub mod checkpoint;
+pub mod command;
+pub mod history;
+pub mod orders;
+pub mod query;
+pub mod sequence;
+pub mod snapshot;
+pub mod state;
+pub mod store;
+pub mod verify;

@@ -1,0 +1,61 @@
+# What is done with this repository. `make` alone lists it.
+#
+# Targets that say "check" never edit a file; `fix` does.
+
+PROFILE ?= cluster
+NODE ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help build test verify fix chaos \
+	cluster-up cluster-down cluster-reset cluster-status node-kill node-up
+
+help:
+	@echo "make cluster-up [PROFILE=cluster|seed]  build, start nodes and facade, load the catalog"
+	@echo "make cluster-status                     the processes and the members"
+	@echo "make cluster-down                       stop all; the data stays"
+	@echo "make cluster-reset                      stop all and delete the data"
+	@echo "make node-kill NODE=node2               SIGKILL one process (NODE=leader: whoever leads)"
+	@echo "make node-up NODE=node2                 start it again"
+	@echo "make build                              the release binary"
+	@echo "make test                               all tests"
+	@echo "make verify                             check format, lints, documents, tests; edits nothing"
+	@echo "make fix                                format and apply the lints' suggestions"
+	@echo "make chaos [ARGS='--seconds 60']        kill nodes under load and check what is left"
+
+build:
+	cargo build --release
+
+test:
+	cargo test --workspace
+
+verify:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	cargo test --workspace
+
+fix:
+	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	cargo fmt --all
+
+chaos:
+	tests/chaos.sh $(ARGS)
+
+cluster-up:
+	@scripts/cluster.sh up $(PROFILE)
+
+cluster-down:
+	@scripts/cluster.sh down
+
+cluster-reset:
+	@scripts/cluster.sh reset
+
+cluster-status:
+	@scripts/cluster.sh status
+
+node-kill:
+	@scripts/cluster.sh kill $(NODE)
+
+node-up:
+	@scripts/cluster.sh start $(NODE)

@@ -1,0 +1,278 @@
+//! The Raft log on an engine, with group commit.
+//!
+//! What openraft appends is readable at once, from memory, and acknowledged when it is durable. A
+//! single writer task ([`writer`]) takes everything that waits, writes it as few packed records in
+//! one atomic batch, syncs once, and then answers all of them: votes, appends, truncations in the
+//! order in which they came. Batches form by draining what waits while the disk is busy, never by
+//! waiting for a timer.
+
+mod cache;
+mod format;
+mod writer;
+
+use std::{
+    fmt::Debug,
+    io,
+    marker::PhantomData,
+    ops::{Bound, RangeBounds},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use openraft::{
+    OptionalSend, RaftLogReader,
+    storage::{IOFlushed, LogState, RaftLogStorage},
+    type_config::TypeConfigExt,
+};
+use pygmy_storage::{Error, Result, engine::Engine};
+use tokio::sync::{mpsc, oneshot};
+
+use self::{cache::Cache, writer::Op};
+use crate::types::{
+    Environment, TypeConfig,
+    alias::{Entry, LogId, Vote},
+};
+
+/// The most bytes of entries that one read gives to a replication stream.
+const READ_BYTES_MAX: usize = 512 << 10;
+
+/// The log of one node. Clones share it.
+pub struct LogStore<E: Environment> {
+    shared: Arc<Shared<E>>,
+    writer: mpsc::UnboundedSender<Op<E>>,
+}
+
+impl<E: Environment> Clone for LogStore<E> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), writer: self.writer.clone() }
+    }
+}
+
+impl<E: Environment> Debug for LogStore<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LogStore")
+    }
+}
+
+struct Shared<E: Environment> {
+    engine: Arc<dyn Engine>,
+    cache: Mutex<Cache>,
+    _environment: PhantomData<fn() -> E>,
+}
+
+impl<E: Environment> Shared<E> {
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        // No code panics while holding the lock.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the log has done since the start, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogStats {
+    /// Entries appended.
+    pub entries: u64,
+    /// Syncs done; `entries / syncs` is what one sync costs less than it would alone.
+    pub syncs: u64,
+    /// Bytes on disk, roughly.
+    pub disk_bytes: u64,
+}
+
+impl<E: Environment> LogStore<E> {
+    /// Opens the log in an engine: reads and checks all of it. Spawns the writer.
+    ///
+    /// Errors: [`Error::Corrupt`] when a record is damaged or missing. Such a log must never be
+    /// repaired by leaving something out: the node may have acknowledged it.
+    pub fn open(engine: Arc<dyn Engine>, cache_bytes: usize) -> Result<Self> {
+        let (cache, records) = format::load(&*engine, cache_bytes)?;
+        let shared =
+            Arc::new(Shared { engine, cache: Mutex::new(cache), _environment: PhantomData });
+        let (writer, ops) = mpsc::unbounded_channel();
+        // Ends by itself when the last handle of the log store is gone.
+        drop(TypeConfig::<E>::spawn(writer::run(shared.clone(), records, ops)));
+        Ok(Self { shared, writer })
+    }
+
+    /// The index of the last purged entry, if any was.
+    pub fn purged_index(&self) -> Option<u64> {
+        self.shared.cache().purged.map(|id| id.index)
+    }
+
+    /// The index of the last entry.
+    pub fn last_index(&self) -> Option<u64> {
+        self.shared.cache().last_log_id().map(|id| id.index)
+    }
+
+    /// Whether this log has ever been part of a cluster.
+    pub fn is_pristine(&self) -> bool {
+        let cache = self.shared.cache();
+        cache.vote.is_none() && cache.last_log_id().is_none()
+    }
+
+    /// What the log has done.
+    pub fn stats(&self) -> LogStats {
+        let disk_bytes = self.shared.engine.disk_bytes();
+        LogStats { disk_bytes, ..self.shared.cache().stats }
+    }
+
+    /// Makes everything durable that was written, `committed` included: before a clean stop.
+    pub async fn sync(&self) -> io::Result<()> {
+        let (done, waiting) = oneshot::channel();
+        self.submit(Op::Sync { done })?;
+        finished(waiting).await
+    }
+
+    fn submit(&self, op: Op<E>) -> io::Result<()> {
+        self.writer.send(op).map_err(|_| stopped())
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the log writer has stopped after an earlier failure")
+}
+
+async fn finished(waiting: oneshot::Receiver<io::Result<()>>) -> io::Result<()> {
+    waiting.await.unwrap_or_else(|_| Err(stopped()))
+}
+
+/// The half-open range of indexes that a range bound means.
+fn indexes(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(&start) => start,
+        Bound::Excluded(&start) => start.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&end) => end.saturating_add(1),
+        Bound::Excluded(&end) => end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
+impl<E: Environment> LogStore<E> {
+    /// Entries of `[start, end)`, as far as the log has them, at most about `bytes_max` bytes and at
+    /// least one.
+    async fn read(&self, start: u64, end: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        loop {
+            let (start, until) = {
+                let cache = self.shared.cache();
+                let start = start.max(cache.begin());
+                let end = end.min(cache.next_index());
+                if start >= end {
+                    return Ok(Vec::new());
+                }
+                if start >= cache.first_index() {
+                    return checked(cache.read(start, end, bytes_max), start);
+                }
+                (start, end.min(cache.first_index()))
+            };
+            // The older part comes from the engine. What of the range is in memory is read next
+            // time by a reader that may be given less, and below by one that may not.
+            let engine = self.shared.engine.clone();
+            let read = move || format::read(&*engine, start, until, bytes_max);
+            let mut entries = E::blocking(read).await?;
+            let cache = self.shared.cache();
+            if cache.begin() > start {
+                continue; // Purged meanwhile: the range begins later now.
+            }
+            if bytes_max == usize::MAX {
+                if cache.first_index() > until {
+                    continue; // More has left memory meanwhile.
+                }
+                entries.extend(cache.read(until, end, usize::MAX));
+            }
+            drop(cache);
+            return checked(entries, start);
+        }
+    }
+}
+
+/// Asserts after the read what the writer asserted before the write: no hole, nothing missing.
+fn checked(entries: Vec<Entry>, start: u64) -> io::Result<Vec<Entry>> {
+    for (expected, entry) in (start..).zip(&entries) {
+        if entry.log_id.index != expected {
+            let detail = format!("entry {} where {expected} belongs", entry.log_id.index);
+            return Err(Error::corrupt("the log", detail).into());
+        }
+    }
+    match entries.is_empty() {
+        false => Ok(entries),
+        true => Err(Error::corrupt("the log", format!("entry {start} is missing")).into()),
+    }
+}
+
+impl<E: Environment> RaftLogReader<TypeConfig<E>> for LogStore<E> {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
+        let (start, end) = indexes(&range);
+        self.read(start, end, usize::MAX).await
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.read(start, end, READ_BYTES_MAX).await
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.shared.cache().vote)
+    }
+}
+
+impl<E: Environment> RaftLogStorage<TypeConfig<E>> for LogStore<E> {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig<E>>> {
+        let cache = self.shared.cache();
+        Ok(LogState { last_purged_log_id: cache.purged, last_log_id: cache.last_log_id() })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let (done, waiting) = oneshot::channel();
+        self.submit(Op::Vote { vote: *vote, done })?;
+        finished(waiting).await?;
+        self.shared.cache().vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        // Not synced: what is lost of it is found again by the wait for recovery at the start.
+        self.shared.cache().committed = committed;
+        self.submit(Op::Committed { committed })
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        let cache = self.shared.cache();
+        // After a power cut the log may have lost a tail that this knew of.
+        Ok(cache.committed.min(cache.last_log_id()))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig<E>>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<_> = entries.into_iter().collect();
+        self.shared.cache().append(&entries)?;
+        self.submit(Op::Append { entries, callback })
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
+        self.shared.cache().truncate(last_log_id);
+        let next = last_log_id.map_or(0, |id| id.index + 1);
+        let (done, waiting) = oneshot::channel();
+        self.submit(Op::Truncate { next, done })?;
+        finished(waiting).await
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
+        self.shared.cache().purge(log_id);
+        let (done, waiting) = oneshot::channel();
+        self.submit(Op::Purge { upto: log_id, done })?;
+        finished(waiting).await
+    }
+}

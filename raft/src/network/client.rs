@@ -1,0 +1,257 @@
+//! openraft's network interface, spoken over a [`Transport`].
+
+use std::{future::Future, io::Read, marker::PhantomData, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use openraft::{
+    OptionalSend, RaftNetworkFactory, RaftNetworkV2,
+    errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
+    network::{RPCOption, RPCTypes},
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+        TransferLeaderResponse, VoteRequest, VoteResponse,
+    },
+    storage::Snapshot as OpenraftSnapshot,
+};
+use pygmy_storage::codec;
+
+use super::{
+    CallError, Transport,
+    wire::{PeerRequest, PeerResponse, SNAPSHOT_CHUNK_BYTES, SnapshotChunk},
+};
+use crate::{
+    identity::Credentials,
+    state_machine::SnapshotFile,
+    types::{
+        Environment, Member, NodeId, TypeConfig,
+        alias::{LeaderId, Snapshot, Vote},
+    },
+};
+
+/// How long one chunk of a snapshot may take: the last one includes the install.
+const SNAPSHOT_CHUNK_TIMEOUT: Duration = Duration::from_secs(20);
+const SNAPSHOT_INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Makes the connections that openraft asks for.
+pub struct PeerNetworkFactory<E, T> {
+    transport: T,
+    credentials: Arc<Credentials>,
+    _environment: PhantomData<fn() -> E>,
+}
+
+impl<E: Environment, T: Transport> PeerNetworkFactory<E, T> {
+    /// Calls over a transport, with a node's credentials.
+    pub fn new(transport: T, credentials: Arc<Credentials>) -> Self {
+        Self { transport, credentials, _environment: PhantomData }
+    }
+}
+
+impl<E: Environment, T: Transport> RaftNetworkFactory<TypeConfig<E>> for PeerNetworkFactory<E, T> {
+    type Network = PeerNetwork<E, T>;
+
+    async fn new_client(&mut self, target: NodeId, node: &Member) -> Self::Network {
+        PeerNetwork {
+            transport: self.transport.clone(),
+            credentials: self.credentials.clone(),
+            target,
+            address: node.peer.clone(),
+            _environment: PhantomData,
+        }
+    }
+}
+
+/// Calls to one member.
+pub struct PeerNetwork<E, T> {
+    transport: T,
+    credentials: Arc<Credentials>,
+    target: NodeId,
+    address: String,
+    _environment: PhantomData<fn() -> E>,
+}
+
+/// Sends a request to a member and decodes the reply.
+pub(crate) async fn call<E: Environment, T: Transport>(
+    transport: &T,
+    credentials: &Credentials,
+    target: NodeId,
+    address: &str,
+    request: &PeerRequest<E>,
+    timeout: Duration,
+) -> Result<PeerResponse<E>, CallError> {
+    let header = credentials.header(target);
+    let body = transport.call(address, header, codec::seal(request), timeout).await?;
+    codec::unseal(&body, "a peer's reply")
+        .map_err(|e| CallError::Broken { address: address.to_owned(), detail: e.to_string() })
+}
+
+/// The reply was of another kind than the request.
+pub(crate) fn unexpected(address: &str) -> CallError {
+    let detail = "it answered something else than it was asked".to_owned();
+    CallError::Broken { address: address.to_owned(), detail }
+}
+
+fn transfer_id<E: Environment>() -> u64 {
+    let bytes = E::random_bytes();
+    bytes.iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte))
+}
+
+impl<E: Environment, T: Transport> PeerNetwork<E, T> {
+    async fn call(
+        &self,
+        request: PeerRequest<E>,
+        timeout: Duration,
+    ) -> Result<PeerResponse<E>, CallError> {
+        let Self { transport, credentials, target, address, .. } = self;
+        call(transport, credentials, *target, address, &request, timeout).await
+    }
+
+    fn unexpected(&self) -> CallError {
+        unexpected(&self.address)
+    }
+
+    /// What openraft makes of it: it backs off from an unreachable member and tries another at once.
+    fn rpc_error(&self, kind: RPCTypes, error: CallError) -> RPCError<TypeConfig<E>> {
+        match &error {
+            CallError::Timeout { waited, .. } => RPCError::Timeout(Timeout {
+                action: kind,
+                id: self.credentials.node_id(),
+                target: self.target,
+                timeout: *waited,
+            }),
+            CallError::Unreachable { .. } | CallError::Refused { .. } => {
+                if let CallError::Refused { .. } = &error {
+                    tracing::warn!(%error, "a peer call was refused");
+                }
+                RPCError::Unreachable(Unreachable::new(&error))
+            }
+            CallError::Broken { .. } => RPCError::Network(NetworkError::new(&error)),
+        }
+    }
+
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: Snapshot,
+    ) -> Result<SnapshotResponse<TypeConfig<E>>, CallError> {
+        let broken = |detail: String| CallError::Broken { address: self.address.clone(), detail };
+        let file = snapshot.snapshot;
+        let (total, transfer) = (file.bytes(), transfer_id::<E>());
+        tracing::info!(to = self.address, bytes = total, "sending a snapshot");
+        let mut input =
+            E::blocking(move || file.open()).await.map_err(|e| broken(e.to_string()))?;
+        let mut offset = 0;
+        loop {
+            let read = move || -> std::io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
+                let mut data = Vec::with_capacity(SNAPSHOT_CHUNK_BYTES);
+                (&mut input).take(SNAPSHOT_CHUNK_BYTES as u64).read_to_end(&mut data)?;
+                Ok((data, input))
+            };
+            let (data, rest) = E::blocking(read).await.map_err(|e| broken(e.to_string()))?;
+            input = rest;
+            let next = offset + data.len() as u64;
+            let last = next >= total;
+            if data.is_empty() && !last {
+                return Err(broken("the snapshot's file is shorter than it was".to_owned()));
+            }
+            let chunk = SnapshotChunk {
+                vote,
+                meta: snapshot.meta.clone(),
+                transfer,
+                offset,
+                data: Bytes::from(data),
+                last,
+            };
+            let timeout = if last { SNAPSHOT_INSTALL_TIMEOUT } else { SNAPSHOT_CHUNK_TIMEOUT };
+            match self.call(PeerRequest::Snapshot(chunk), timeout).await? {
+                PeerResponse::SnapshotMore if !last => offset = next,
+                PeerResponse::SnapshotDone(response) => return Ok(response),
+                PeerResponse::SnapshotRestart => {
+                    return Err(broken("the receiver lost the beginning".to_owned()));
+                }
+                _ => return Err(self.unexpected()),
+            }
+        }
+    }
+}
+
+impl<E: Environment, T: Transport> RaftNetworkV2<TypeConfig<E>> for PeerNetwork<E, T> {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig<E>>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig<E>>, RPCError<TypeConfig<E>>> {
+        let result = match self.call(PeerRequest::Append(rpc), option.soft_ttl()).await {
+            Ok(PeerResponse::Append(response)) => Ok(response),
+            Ok(_) => Err(self.unexpected()),
+            Err(error) => Err(error),
+        };
+        result.map_err(|e| self.rpc_error(RPCTypes::AppendEntries, e))
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig<E>>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig<E>>, RPCError<TypeConfig<E>>> {
+        let result = match self.call(PeerRequest::Vote(rpc), option.soft_ttl()).await {
+            Ok(PeerResponse::Vote(response)) => Ok(response),
+            Ok(_) => Err(self.unexpected()),
+            Err(error) => Err(error),
+        };
+        result.map_err(|e| self.rpc_error(RPCTypes::Vote, e))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig<E>>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig<E>>, RPCError<TypeConfig<E>>> {
+        let result = match self.call(PeerRequest::PreVote(rpc), option.soft_ttl()).await {
+            Ok(PeerResponse::Vote(response)) => Ok(response),
+            Ok(_) => Err(self.unexpected()),
+            Err(error) => Err(error),
+        };
+        result.map_err(|e| self.rpc_error(RPCTypes::Vote, e))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<TypeConfig<E>>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig<E>>, RPCError<TypeConfig<E>>> {
+        let result = match self.call(PeerRequest::TransferLeader(rpc), option.soft_ttl()).await {
+            Ok(PeerResponse::TransferLeader(response)) => Ok(response),
+            Ok(_) => Err(self.unexpected()),
+            Err(error) => Err(error),
+        };
+        result.map_err(|e| self.rpc_error(RPCTypes::TransferLeader, e))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: OpenraftSnapshot<LeaderId, NodeId, Member, SnapshotFile>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig<E>>, StreamingError<TypeConfig<E>>> {
+        let sending = Box::pin(self.send_snapshot(vote, snapshot));
+        match select(Box::pin(cancel), sending).await {
+            Either::Left((closed, _)) => Err(StreamingError::Closed(closed)),
+            Either::Right((Ok(response), _)) => Ok(response),
+            Either::Right((Err(error), _)) => {
+                tracing::warn!(%error, "sending a snapshot failed");
+                Err(match error {
+                    CallError::Unreachable { .. } | CallError::Refused { .. } => {
+                        StreamingError::Unreachable(Unreachable::new(&error))
+                    }
+                    CallError::Timeout { .. } | CallError::Broken { .. } => {
+                        StreamingError::Network(NetworkError::new(&error))
+                    }
+                })
+            }
+        }
+    }
+}

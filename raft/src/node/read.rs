@@ -1,0 +1,225 @@
+//! The life of a read: an index that it must have, then the state once it is that far.
+
+use std::{
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
+};
+
+use openraft::{
+    ReadPolicy, async_runtime::watch::WatchReceiver, raft::linearizable_read::LinearizerOption,
+    type_config::TypeConfigExt,
+};
+use pygmy_storage::query::View;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Node, millis};
+use crate::{
+    network::{
+        Transport,
+        client::call,
+        wire::{NotLeader, PeerRequest, PeerResponse},
+    },
+    sabotage,
+    types::{Environment, TypeConfig},
+};
+
+/// Reads that share one round at the most.
+const ROUND_READS_MAX: usize = 4096;
+/// How long one round may take before it is tried again.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait before trying a round again.
+const ROUND_RETRY: Duration = Duration::from_millis(20);
+
+/// How fresh a read must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// It reflects every write that was confirmed before it began.
+    Linearizable,
+    /// It reflects at least this index.
+    AtIndex(u64),
+    /// It reflects what the replica has, heard from a leader no longer ago than this.
+    Stale(Option<Duration>),
+}
+
+/// Why a read brought no state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No leader could be found to ask for an index.
+    #[error("no leader could be found")]
+    NoLeader,
+    /// The replica did not get as far as the read wants in time.
+    #[error("the replica did not reach index {wanted} in time; it is at {have}")]
+    Behind {
+        /// The index wanted.
+        wanted: u64,
+        /// The index that it has.
+        have: u64,
+    },
+    /// The replica has not heard from a leader for longer than the read allows.
+    #[error("the replica last heard from a leader {staleness_ms:?} ms ago")]
+    TooStale {
+        /// How long ago; `None` for never.
+        staleness_ms: Option<u64>,
+    },
+    /// The node was restarted and may be behind what it has shown before.
+    #[error("the replica has been restarted and has not caught up yet")]
+    Recovering,
+    /// Too many reads wait.
+    #[error("too many reads wait")]
+    Overloaded,
+    /// The node is on its way out.
+    #[error("the node is shutting down")]
+    ShuttingDown,
+}
+
+/// A read that waits for an index.
+pub(super) type Waiter = oneshot::Sender<Result<u64, NotLeader>>;
+
+impl<E: Environment, T: Transport> Node<E, T> {
+    /// Gives a state that is as fresh as asked for.
+    pub async fn read(
+        &self,
+        freshness: Freshness,
+        deadline: Duration,
+    ) -> Result<Arc<View>, ReadError> {
+        if !self.has_recovered() {
+            // Short after a start this is about to change; a client had better wait than retry.
+            let until = TypeConfig::<E>::now() + deadline;
+            while !self.has_recovered() {
+                if TypeConfig::<E>::now() >= until || self.is_draining() {
+                    return Err(ReadError::Recovering);
+                }
+                TypeConfig::<E>::sleep(ROUND_RETRY).await;
+            }
+        }
+        match freshness {
+            Freshness::Stale(None) => Ok(self.view()),
+            Freshness::Stale(Some(bound)) => match self.staleness() {
+                Some(staleness) if staleness <= bound => Ok(self.view()),
+                staleness => {
+                    let staleness_ms = staleness.map(millis);
+                    Err(ReadError::TooStale { staleness_ms })
+                }
+            },
+            Freshness::AtIndex(index) => self.wait_for(index, deadline).await,
+            Freshness::Linearizable if sabotage::active(sabotage::NO_READ_INDEX) => Ok(self.view()),
+            Freshness::Linearizable => self.read_linearizable(deadline).await,
+        }
+    }
+
+    async fn read_linearizable(&self, deadline: Duration) -> Result<Arc<View>, ReadError> {
+        let until = TypeConfig::<E>::now() + deadline;
+        loop {
+            let (waiter, waiting) = oneshot::channel();
+            self.read_index.try_send(waiter).map_err(|_| ReadError::Overloaded)?;
+            let left = until - TypeConfig::<E>::now().min(until);
+            match TypeConfig::<E>::timeout(left, waiting).await {
+                Ok(Ok(Ok(index))) => {
+                    let left = until - TypeConfig::<E>::now().min(until);
+                    return self.wait_for(index, left).await;
+                }
+                Ok(Ok(Err(_)) | Err(_)) if !self.is_draining() => {
+                    TypeConfig::<E>::sleep(ROUND_RETRY).await;
+                }
+                Ok(_) => return Err(ReadError::ShuttingDown),
+                Err(_) => return Err(ReadError::NoLeader),
+            }
+            if TypeConfig::<E>::now() >= until {
+                return Err(ReadError::NoLeader);
+            }
+        }
+    }
+
+    async fn wait_for(&self, index: u64, deadline: Duration) -> Result<Arc<View>, ReadError> {
+        let view = self.view();
+        if view.state.applied().is_some_and(|applied| applied >= index) {
+            return Ok(view);
+        }
+        match TypeConfig::<E>::timeout(deadline, self.published.at_index(index)).await {
+            Ok(view) => Ok(view),
+            Err(_) => Err(ReadError::Behind { wanted: index, have: self.view().index() }),
+        }
+    }
+
+    /// How long ago this node last heard from a leader, or as leader from a quorum; `None` for never.
+    pub fn staleness(&self) -> Option<Duration> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.current_leader == Some(self.id()) {
+            // A leader of a cluster of one hears from its quorum whenever it is asked.
+            if metrics.membership_config.voter_ids().count() == 1 {
+                return Some(Duration::ZERO);
+            }
+            let acked = metrics.last_quorum_acked.as_ref()?;
+            let now = TypeConfig::<E>::now();
+            return Some(now - (**acked).min(now));
+        }
+        drop(metrics);
+        let heard = self.leader_contact_ms.load(Ordering::Acquire).checked_sub(1)?;
+        Some(Duration::from_millis(self.since_start_ms().saturating_sub(heard)))
+    }
+
+    /// Confirms leadership, here or by asking the leader, and gives the index that a linearizable
+    /// read must have.
+    async fn read_index_round(&self) -> Result<u64, NotLeader> {
+        match self.leader() {
+            Some((id, _)) if id == self.id() => self.read_index_as_leader().await,
+            Some((id, member)) => {
+                let request = PeerRequest::<E>::ReadIndex;
+                let Self { transport, credentials, .. } = self;
+                let reply =
+                    call(transport, credentials, id, &member.peer, &request, ROUND_TIMEOUT).await;
+                match reply {
+                    Ok(PeerResponse::ReadIndex(result)) => result,
+                    Ok(_) | Err(_) => Err(NotLeader { leader: None }),
+                }
+            }
+            None => Err(NotLeader { leader: None }),
+        }
+    }
+
+    async fn read_index_as_leader(&self) -> Result<u64, NotLeader> {
+        let round = self.raft.get_read_linearizer(LinearizerOption::from(ReadPolicy::ReadIndex));
+        match TypeConfig::<E>::timeout(ROUND_TIMEOUT, round).await {
+            Ok(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a read index round failed");
+                let leader = error
+                    .forward_to_leader()
+                    .and_then(|to| to.leader_id.zip(to.leader_node.clone()));
+                Err(NotLeader { leader })
+            }
+            Err(_) => Err(NotLeader { leader: None }),
+        }
+    }
+
+    /// An index for a read of another member; shares the rounds of this node's own reads.
+    pub(super) async fn read_index_for_peer(&self) -> Result<u64, NotLeader> {
+        if !self.is_leader() {
+            return Err(NotLeader { leader: self.leader() });
+        }
+        let (waiter, waiting) = oneshot::channel();
+        if self.read_index.try_send(waiter).is_err() {
+            return Err(NotLeader { leader: None });
+        }
+        waiting.await.unwrap_or(Err(NotLeader { leader: None }))
+    }
+}
+
+/// Runs read index rounds, one after the other, each for all reads that wait when it begins. A read
+/// that arrives during a round waits for the next: the one under way may have begun before a write
+/// that the read must see. Ends with the node.
+pub(super) async fn run_rounds<E: Environment, T: Transport>(
+    node: Weak<Node<E, T>>,
+    mut reads: mpsc::Receiver<Waiter>,
+) {
+    let mut waiting = Vec::new();
+    while reads.recv_many(&mut waiting, ROUND_READS_MAX).await > 0 {
+        let Some(node) = node.upgrade() else { return };
+        let result = node.read_index_round().await;
+        for waiter in waiting.drain(..) {
+            // A read that has given up needs no answer.
+            let _ = waiter.send(result.clone());
+        }
+    }
+}

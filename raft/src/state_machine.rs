@@ -1,0 +1,467 @@
+//! openraft's state machine as a thin adapter on `storage`: decodes entries, applies them, publishes
+//! the state, and writes checkpoints and snapshots behind the apply.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Read},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use futures_util::{Stream, StreamExt, stream};
+use openraft::{
+    EntryPayload, OptionalSend, RaftSnapshotBuilder,
+    storage::{ApplyResponder, EntryResponder, RaftStateMachine},
+    type_config::TypeConfigExt,
+};
+use pygmy_storage::{
+    Error,
+    apply::{self, Effects},
+    catalog::ItemId,
+    checkpoint::page_of,
+    codec,
+    command::{Applied, Outcome, Proposal},
+    history::History,
+    orders::OrderId,
+    query::View,
+    state::{Packed, State},
+    store::{self, Origin, StateStore},
+    volume::Volume,
+};
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    changes::ChangeFeed,
+    sabotage,
+    types::{
+        Environment, Reply, TypeConfig,
+        alias::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership},
+    },
+};
+
+/// Entries after which the state is published and clients are answered, within one apply.
+const PUBLISH_EVERY: usize = 256;
+
+/// When to write a checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckpointPolicy {
+    /// After so many entries.
+    pub entries: u64,
+    /// After so much time, if there were any.
+    pub interval: Duration,
+}
+
+/// What the state machine shares with readers.
+#[derive(Debug)]
+pub struct Published {
+    view: ArcSwap<View>,
+    /// The number of applied entries, which is the index of the next one.
+    applied: watch::Sender<u64>,
+    checkpointed: watch::Sender<u64>,
+    /// The live feed of what changed.
+    pub changes: ChangeFeed,
+}
+
+impl Published {
+    fn new(view: View) -> Self {
+        let next = next_index(&view.state);
+        Self {
+            changes: ChangeFeed::new(view.index()),
+            view: ArcSwap::from_pointee(view),
+            applied: watch::channel(next).0,
+            checkpointed: watch::channel(next).0,
+        }
+    }
+
+    /// The newest state.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// The index of the first entry that is in no checkpoint.
+    pub fn checkpointed(&self) -> u64 {
+        *self.checkpointed.borrow()
+    }
+
+    /// Waits until the entry at an index is applied, and gives a state that has it.
+    pub async fn at_index(&self, index: u64) -> Arc<View> {
+        let mut applied = self.applied.subscribe();
+        // The sender lives as long as self, so waiting cannot fail.
+        let _ = applied.wait_for(|next| *next > index).await;
+        self.view()
+    }
+
+    fn publish(&self, view: View, effects: &Effects) {
+        let next = next_index(&view.state);
+        self.changes.add(view.index(), effects);
+        self.view.store(Arc::new(view));
+        self.applied.send_replace(next);
+    }
+
+    fn replace(&self, view: View) {
+        let next = next_index(&view.state);
+        self.changes.restart(view.index());
+        self.view.store(Arc::new(view));
+        self.applied.send_replace(next);
+        self.checkpointed.send_replace(next);
+    }
+}
+
+fn next_index(state: &State) -> u64 {
+    state.applied().map_or(0, |index| index + 1)
+}
+
+/// The state machine of one node.
+pub struct StateMachine<E: Environment> {
+    volume: Arc<dyn Volume>,
+    store: Arc<Mutex<StateStore>>,
+    published: Arc<Published>,
+    /// The state that entries are applied to; ahead of the published one within a round only.
+    working: State,
+    history: Arc<History>,
+    membership: StoredMembership,
+    last_applied: Option<LogId>,
+    /// Pages with items that changed since the last checkpoint began.
+    pages: BTreeSet<u64>,
+    /// The checkpoint that is being written: the index it covers, and its end.
+    running: Option<(u64, oneshot::Receiver<io::Result<Packed>>)>,
+    /// Where the last checkpoint began, and when.
+    last: (u64, openraft::type_config::alias::InstantOf<TypeConfig<E>>),
+    policy: CheckpointPolicy,
+}
+
+impl<E: Environment> StateMachine<E> {
+    /// Opens what the volume holds. The origin says what was found.
+    pub fn open(
+        volume: Arc<dyn Volume>,
+        policy: CheckpointPolicy,
+    ) -> pygmy_storage::Result<(Self, Origin)> {
+        let (store, view, origin) = StateStore::open(volume.clone())?;
+        let (last_applied, membership) = decode_raft(view.state.raft())?;
+        let published = Arc::new(Published::new(view.clone()));
+        let machine = Self {
+            volume,
+            store: Arc::new(Mutex::new(store)),
+            published,
+            last: (next_index(&view.state), TypeConfig::<E>::now()),
+            working: view.state,
+            history: view.history,
+            membership,
+            last_applied,
+            pages: BTreeSet::new(),
+            running: None,
+            policy,
+        };
+        Ok((machine, origin))
+    }
+
+    /// What readers see.
+    pub fn published(&self) -> Arc<Published> {
+        self.published.clone()
+    }
+
+    /// The newest applied entry.
+    pub fn last_applied(&self) -> Option<LogId> {
+        self.last_applied
+    }
+
+    fn view(&self) -> View {
+        View { state: self.working.clone(), history: self.history.clone() }
+    }
+
+    fn apply_entry(&mut self, entry: &Entry, effects: &mut Effects) -> io::Result<Option<Reply>> {
+        let index = entry.log_id.index;
+        let reply = match &entry.payload {
+            EntryPayload::Normal(data) => {
+                let mut proposal = Proposal::decode(&data.0)?;
+                if sabotage::active(sabotage::IGNORE_KEYS) {
+                    proposal.key = None;
+                }
+                let applied = apply::apply(&mut self.working, index, &proposal, effects);
+                Some(self.reply(applied)?)
+            }
+            EntryPayload::Blank => {
+                apply::apply_blank(&mut self.working, index);
+                None
+            }
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                apply::apply_blank(&mut self.working, index);
+                None
+            }
+        };
+        self.last_applied = Some(entry.log_id);
+        Ok(reply)
+    }
+
+    /// Adds to an outcome what a reply needs besides. Not part of the outcome: reads only.
+    fn reply(&self, applied: Applied) -> io::Result<Reply> {
+        let order = match &applied.outcome {
+            Outcome::Ordered(id) => self.view().order(*id)?,
+            Outcome::Item(_)
+            | Outcome::Restocked(_)
+            | Outcome::PolicySet
+            | Outcome::NodeId(_)
+            | Outcome::Rejected(_) => None,
+        };
+        Ok(Reply { applied, order })
+    }
+
+    /// Ends a round: publishes the state, then answers those who wait for it.
+    fn publish(
+        &mut self,
+        effects: &mut Effects,
+        replies: &mut Vec<(ApplyResponder<TypeConfig<E>>, Option<Reply>)>,
+    ) {
+        self.working.set_raft(encode_raft(self.last_applied, &self.membership));
+        self.pages.extend(effects.items.iter().map(|(_, item): &(u64, ItemId)| page_of(*item)));
+        self.published.publish(self.view(), effects);
+        effects.items.clear();
+        effects.orders.clear();
+        for (responder, reply) in replies.drain(..) {
+            responder.send(reply);
+        }
+    }
+
+    /// Starts a checkpoint if one is due, and takes in the end of the one that ran. Also called
+    /// from time to time without an apply, so that an idle node gets level.
+    ///
+    /// Errors: a checkpoint that failed. The node must stop.
+    pub fn drive_checkpoint(&mut self) -> io::Result<()> {
+        if let Some((covers, ended)) = &mut self.running {
+            let covers = *covers;
+            match ended.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => return Ok(()),
+                Err(oneshot::error::TryRecvError::Closed) => {
+                    return Err(io::Error::other("the task that wrote a checkpoint was lost"));
+                }
+                Ok(result) => {
+                    self.working.forget_packed(result?);
+                    self.published.checkpointed.send_replace(covers);
+                    self.running = None;
+                }
+            }
+        }
+        let next = next_index(&self.working);
+        let entries = next.saturating_sub(self.last.0);
+        let due = entries >= self.policy.entries
+            || (entries > 0 && TypeConfig::<E>::now() - self.last.1 >= self.policy.interval);
+        if due {
+            self.start_checkpoint(next);
+        }
+        Ok(())
+    }
+
+    fn start_checkpoint(&mut self, next: u64) {
+        let (done, ended) = oneshot::channel();
+        let store = self.store.clone();
+        let state = self.published.view().state.clone();
+        let pages = std::mem::take(&mut self.pages);
+        self.last = (next, TypeConfig::<E>::now());
+        self.running = Some((next, ended));
+        let task = async move {
+            let write = move || {
+                let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+                store.checkpoint(&state, &pages).map_err(io::Error::from)
+            };
+            let result = E::blocking(write).await;
+            if let Err(error) = &result {
+                tracing::error!(%error, "writing a checkpoint failed; this node must stop");
+            }
+            // Nobody waits any more when the state machine is gone.
+            let _ = done.send(result);
+        };
+        drop(TypeConfig::<E>::spawn(task));
+    }
+
+    /// Writes a checkpoint of all that is applied and waits for it: before a clean stop.
+    pub async fn checkpoint_now(&mut self) -> io::Result<()> {
+        if let Some((_, ended)) = self.running.take() {
+            ended.await.map_err(io::Error::other)??;
+        }
+        self.start_checkpoint(next_index(&self.working));
+        if let Some((covers, ended)) = self.running.take() {
+            ended.await.map_err(io::Error::other)??;
+            self.published.checkpointed.send_replace(covers);
+        }
+        Ok(())
+    }
+}
+
+fn encode_raft(last_applied: Option<LogId>, membership: &StoredMembership) -> Arc<[u8]> {
+    codec::encode(&(last_applied, membership)).into()
+}
+
+fn decode_raft(bytes: &[u8]) -> pygmy_storage::Result<(Option<LogId>, StoredMembership)> {
+    match bytes.is_empty() {
+        true => Ok((None, StoredMembership::default())),
+        false => codec::decode(bytes, "last applied and membership"),
+    }
+}
+
+impl<E: Environment> RaftStateMachine<TypeConfig<E>> for StateMachine<E> {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = SnapshotBuilder<E>;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.last_applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig<E>>>> + Unpin + OptionalSend,
+    {
+        let mut effects = Effects::default();
+        let mut replies = Vec::new();
+        let mut unpublished = 0;
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            let reply = self.apply_entry(&entry, &mut effects)?;
+            if let Some(responder) = responder {
+                replies.push((responder, reply));
+            }
+            unpublished += 1;
+            if unpublished >= PUBLISH_EVERY {
+                self.publish(&mut effects, &mut replies);
+                unpublished = 0;
+            }
+        }
+        self.publish(&mut effects, &mut replies);
+        self.drive_checkpoint()
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        SnapshotBuilder {
+            volume: self.volume.clone(),
+            view: self.published.view(),
+            _environment: std::marker::PhantomData,
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotFile,
+    ) -> io::Result<()> {
+        // A checkpoint of the state that is about to go must not come after it.
+        if let Some((_, ended)) = self.running.take() {
+            ended.await.map_err(io::Error::other)??;
+        }
+        let (store, volume) = (self.store.clone(), self.volume.clone());
+        let install = move || {
+            let file = snapshot.into_volume(&volume)?;
+            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            store.install(&file)
+        };
+        let view = E::blocking(install).await?;
+        let (last_applied, membership) = decode_raft(view.state.raft())?;
+        if last_applied != meta.last_log_id {
+            let detail = format!("it holds {last_applied:?}, not {:?}", meta.last_log_id);
+            return Err(Error::corrupt("the snapshot", detail).into());
+        }
+        tracing::info!(
+            index = view.index(),
+            items = view.state.item_count(),
+            orders = view.state.order_count(),
+            "installed a snapshot"
+        );
+        (self.last_applied, self.membership) = (last_applied, membership);
+        self.working = view.state.clone();
+        self.history = view.history.clone();
+        self.pages.clear();
+        self.last = (next_index(&self.working), TypeConfig::<E>::now());
+        self.published.replace(view);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        let volume = self.volume.clone();
+        let newest = {
+            let volume = volume.clone();
+            E::blocking(move || store::newest_snapshot(&*volume)).await?
+        };
+        let Some((name, header, bytes)) = newest else { return Ok(None) };
+        let meta = snapshot_meta(&header.raft)?;
+        Ok(Some(Snapshot { meta, snapshot: SnapshotFile { volume, name, bytes } }))
+    }
+}
+
+/// The meta data of a snapshot from what its first frame holds.
+pub(crate) fn snapshot_meta(raft: &[u8]) -> pygmy_storage::Result<SnapshotMeta> {
+    let (last_log_id, last_membership) = decode_raft(raft)?;
+    Ok(SnapshotMeta { last_log_id, last_membership })
+}
+
+/// A snapshot in a node's volume, by name: as large as it likes, never in memory as a whole.
+#[derive(Clone, Debug)]
+pub struct SnapshotFile {
+    volume: Arc<dyn Volume>,
+    name: String,
+    bytes: u64,
+}
+
+impl SnapshotFile {
+    /// A committed file of a volume.
+    pub fn new(volume: Arc<dyn Volume>, name: String, bytes: u64) -> Self {
+        Self { volume, name, bytes }
+    }
+
+    /// The name of the file in a volume; it is copied there when it is in another.
+    fn into_volume(self, volume: &Arc<dyn Volume>) -> pygmy_storage::Result<String> {
+        if Arc::ptr_eq(volume, &self.volume) {
+            return Ok(self.name);
+        }
+        let name = format!("incoming-{}", self.name);
+        let mut file = volume.create_file(&name)?;
+        io::copy(&mut self.open()?, &mut file)
+            .map_err(|e| Error::io(format!("copying the snapshot {}", self.name), e))?;
+        file.commit()?;
+        Ok(name)
+    }
+
+    /// Its length in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Opens it from its beginning.
+    pub fn open(&self) -> pygmy_storage::Result<Box<dyn Read + Send>> {
+        Ok(self.volume.open_file(&self.name)?.0)
+    }
+}
+
+/// Builds a snapshot of the state it was made with; the state machine goes on meanwhile.
+pub struct SnapshotBuilder<E> {
+    volume: Arc<dyn Volume>,
+    view: Arc<View>,
+    _environment: std::marker::PhantomData<fn() -> E>,
+}
+
+impl<E: Environment> RaftSnapshotBuilder<TypeConfig<E>> for SnapshotBuilder<E> {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let (volume, view) = (self.volume.clone(), self.view.clone());
+        let meta = snapshot_meta(view.state.raft())?;
+        let built = {
+            let volume = volume.clone();
+            E::blocking(move || store::build_snapshot(&*volume, &view)).await
+        };
+        let (name, bytes) = built?;
+        tracing::info!(index = ?meta.last_log_id.map(|id| id.index), bytes, "built a snapshot");
+        Ok(Snapshot { meta, snapshot: SnapshotFile { volume, name, bytes } })
+    }
+}
+
+/// The newest order's number, for those who only count.
+pub fn order_count(view: &View) -> OrderId {
+    view.state.order_count()
+}
+
+/// A stream over ready entries, for tests that apply without a Raft core.
+pub fn entries_stream<E: Environment>(
+    entries: Vec<Entry>,
+) -> impl Stream<Item = io::Result<EntryResponder<TypeConfig<E>>>> + Unpin + Send {
+    stream::iter(entries.into_iter().map(|entry| Ok((entry, None))))
+}

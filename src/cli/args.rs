@@ -1,0 +1,360 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::Stop;
+use crate::client::{Client, Timeouts, is_key};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  it worked
+  1  the answer is no: out of stock, not found, verification failed; or a server ended with an error
+  2  the command or the configuration is wrong
+  3  the store cannot be reached or cannot answer now; nothing was changed
+  4  whether the change was made is not known; the message says how to find out
+
+Start: pygmy serve --single        Then: pygmy load config/catalog.csv && pygmy shop";
+
+/// Pygmy, the world's smallest book store: a replicated catalog and order store.
+#[derive(Debug, Parser)]
+#[command(name = "pygmy", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a node
+    #[command(after_help = "Examples:
+  pygmy serve --single --data /tmp/pygmy
+  pygmy serve --config config/cluster/node1.toml
+  pygmy serve --config config/cluster/node1.toml --set raft.heartbeat_ms=50")]
+    Serve(Serve),
+    /// Run a facade in front of a cluster
+    #[command(after_help = "Example:
+  pygmy facade --config config/cluster/facade.toml")]
+    Facade(Facade),
+    /// Visit the shop: search, look up and buy in a menu
+    #[command(after_help = "Examples:
+  pygmy shop
+  printf '2\\n5\\n' | pygmy shop --url http://127.0.0.1:8101")]
+    Shop(Remote),
+    /// Titles under a topic
+    #[command(after_help = "Example:
+  pygmy search DistributedSystems")]
+    Search(Search),
+    /// One item as the original shows it
+    #[command(after_help = "Example:
+  pygmy lookup 5 --json")]
+    Lookup(ReadNumber),
+    /// Buy an item
+    #[command(after_help = "Examples:
+  pygmy buy 5
+  pygmy buy 5 --quantity 2 --customer ada --key order-4711
+With the same key the same order is never booked twice.")]
+    Buy(Buy),
+    /// List items
+    #[command(after_help = "Example:
+  pygmy items --topic GraduateSchool --limit 20")]
+    Items(Items),
+    /// List orders
+    #[command(after_help = "Example:
+  pygmy orders --limit 20 --json")]
+    Orders(Orders),
+    /// One order
+    #[command(after_help = "Example:
+  pygmy order 1")]
+    Order(ReadNumber),
+    /// Create or replace an item
+    #[command(after_help = "Examples:
+  pygmy put-item 8 --title 'Raft in Rhymes' --topic Misc --price 12.50 --stock 40
+  pygmy put-item 8 --title 'Raft in Rhyme' --topic Misc --price 12.50 --if-version 97")]
+    PutItem(PutItem),
+    /// Change an item's stock
+    #[command(after_help = "Examples:
+  pygmy stock 5 --delta 20
+  pygmy stock 5 --set 50 --reason count --reference inventory-7")]
+    Stock(Stock),
+    /// About the cluster
+    Cluster(Cluster),
+    /// Let every member check itself, and compare what they found
+    #[command(after_help = "Example:
+  pygmy verify && echo all replicas agree
+A member that does not answer is not a pass.")]
+    Verify(Verify),
+    /// Load a catalog: creates items that do not exist, leaves the others alone
+    #[command(after_help = "Example:
+  pygmy load config/catalog.csv
+The columns are ItemNumber,Title,Topic,Cost,Stock; a cost is written 19.99.")]
+    Load(Load),
+    /// Wait until the store answers linearizable reads
+    #[command(after_help = "Examples:
+  pygmy wait --timeout 60
+  pygmy wait --ready --url http://127.0.0.1:8101")]
+    Wait(Wait),
+}
+
+/// Which store, and how long to try.
+#[derive(Debug, Args)]
+pub(super) struct Remote {
+    /// The store: a facade or a node
+    #[arg(long, env = "PYGMY_URL", default_value = "http://127.0.0.1:8080")]
+    pub(super) url: String,
+    /// How long to try before giving up, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(super) timeout: u64,
+}
+
+impl Remote {
+    pub(super) fn client(&self) -> Result<Client, Stop> {
+        let timeouts = Timeouts::within(Duration::from_secs(self.timeout));
+        Ok(Client::with_timeouts(&self.url, timeouts)?)
+    }
+}
+
+/// [`Remote`] for commands that answer.
+#[derive(Debug, Args)]
+pub(super) struct Reading {
+    #[command(flatten)]
+    pub(super) remote: Remote,
+    /// Print one JSON document on one line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// [`Reading`] for commands that change something.
+#[derive(Debug, Args)]
+pub(super) struct Writing {
+    #[command(flatten)]
+    pub(super) reading: Reading,
+    /// Idempotency key: repeating a command with its key never does it twice
+    #[arg(long, value_parser = parse_key)]
+    pub(super) key: Option<String>,
+}
+
+impl Writing {
+    pub(super) fn key(&self) -> String {
+        self.key.clone().unwrap_or_else(Client::new_key)
+    }
+}
+
+fn parse_key(text: &str) -> Result<String, String> {
+    if is_key(text) {
+        Ok(text.into())
+    } else {
+        Err("a key is 1 to 255 visible ASCII characters".into())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// The node's configuration file
+    #[arg(long, value_name = "FILE", required_unless_present = "single")]
+    pub(super) config: Option<PathBuf>,
+    /// One node on its own, without a file
+    #[arg(long, conflicts_with = "config")]
+    pub(super) single: bool,
+    /// Directory of the databases [default with --single: pygmy-data]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) overrides: Overrides,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Facade {
+    /// The facade's configuration file
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    #[command(flatten)]
+    pub(super) overrides: Overrides,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Overrides {
+    /// Where the REST interface listens
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) listen: Option<String>,
+    /// Override a setting, as in --set log.format=json; may be given several times
+    #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = parse_setting)]
+    pub(super) set: Vec<(String, String)>,
+    /// Check the configuration and end
+    #[arg(long)]
+    pub(super) check: bool,
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if key.contains('.') => Ok((key.trim().into(), value.into())),
+        _ => Err("write it like section.key=value".into()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Search {
+    /// The topic
+    pub(super) topic: String,
+    #[command(flatten)]
+    pub(super) reading: Reading,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReadNumber {
+    /// The number
+    pub(super) number: u64,
+    #[command(flatten)]
+    pub(super) reading: Reading,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Buy {
+    /// The item number
+    pub(super) number: u64,
+    /// Pieces
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=crate::api::QUANTITY_MAX))]
+    pub(super) quantity: u64,
+    /// Who orders
+    #[arg(long)]
+    pub(super) customer: Option<String>,
+    /// A reference of your own
+    #[arg(long)]
+    pub(super) reference: Option<String>,
+    #[command(flatten)]
+    pub(super) writing: Writing,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Items {
+    /// Only this topic
+    #[arg(long)]
+    pub(super) topic: Option<String>,
+    #[command(flatten)]
+    pub(super) page: Page,
+    #[command(flatten)]
+    pub(super) reading: Reading,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Orders {
+    #[command(flatten)]
+    pub(super) page: Page,
+    #[command(flatten)]
+    pub(super) reading: Reading,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Page {
+    /// Rows, at most
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(super) limit: u16,
+    /// Where the page before ended
+    #[arg(long)]
+    pub(super) cursor: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PutItem {
+    /// The item number
+    pub(super) number: u64,
+    /// The title
+    #[arg(long)]
+    pub(super) title: String,
+    /// The topic
+    #[arg(long)]
+    pub(super) topic: String,
+    /// The price, as in 19.99
+    #[arg(long, value_parser = super::show::parse_cents)]
+    pub(super) price: u64,
+    /// Pieces; left as it is on replace, 0 on create
+    #[arg(long)]
+    pub(super) stock: Option<u64>,
+    /// Only create: an item that exists is left alone
+    #[arg(long, conflicts_with = "if_version")]
+    pub(super) create: bool,
+    /// Only replace this version
+    #[arg(long, value_name = "VERSION")]
+    pub(super) if_version: Option<u64>,
+    #[command(flatten)]
+    pub(super) writing: Writing,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Stock {
+    /// The item number
+    pub(super) number: u64,
+    /// Pieces to add, or to take away when negative
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        required_unless_present = "set",
+        conflicts_with = "set"
+    )]
+    pub(super) delta: Option<i64>,
+    /// Pieces that there are
+    #[arg(long)]
+    pub(super) set: Option<u64>,
+    /// Why
+    #[arg(long, default_value = "received", value_parser = ["received", "count", "damaged", "returned", "correction"])]
+    pub(super) reason: String,
+    /// A reference of your own, kept in the ledger
+    #[arg(long)]
+    pub(super) reference: Option<String>,
+    /// Only when the item has this version
+    #[arg(long, value_name = "VERSION")]
+    pub(super) if_version: Option<u64>,
+    #[command(flatten)]
+    pub(super) writing: Writing,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Cluster {
+    #[command(subcommand)]
+    pub(super) command: ClusterCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ClusterCommand {
+    /// The members: who leads, who is up, who lags
+    #[command(after_help = "Example:
+  pygmy cluster status
+Exits with 3 when the cluster has no leader.")]
+    Status(Reading),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    #[command(flatten)]
+    pub(super) reading: Reading,
+    /// How long one member may take to check itself, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(super) member_timeout: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Load {
+    /// The catalog
+    #[arg(value_name = "CATALOG.csv")]
+    pub(super) catalog: PathBuf,
+    #[command(flatten)]
+    pub(super) reading: Reading,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Wait {
+    /// The store: a facade or a node
+    #[arg(long, env = "PYGMY_URL", default_value = "http://127.0.0.1:8080")]
+    pub(super) url: String,
+    /// How long to wait, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(super) timeout: u64,
+    /// Wait for this process alone, whether or not the cluster has a leader
+    #[arg(long)]
+    pub(super) ready: bool,
+    /// Say nothing while waiting
+    #[arg(long)]
+    pub(super) quiet: bool,
+}

@@ -1,0 +1,61 @@
+//! The subcommands that run a server.
+
+use super::args::{Facade, Overrides, Serve};
+use super::{Answer, Exit, Stop};
+use crate::config::{FacadeConfig, LogSection, NodeConfig, Sources};
+use crate::{logging, server};
+
+pub(super) async fn node(args: Serve) -> Result<Answer, Stop> {
+    let mut sources = sources(&args.overrides, "api.listen");
+    sources.file = args.config;
+    if let Some(data) = &args.data {
+        let Some(data) = data.to_str() else {
+            return Err(Stop::usage("flag --data: the directory's name must be UTF-8"));
+        };
+        sources = sources.with_flag("--data", "node.data_dir", data);
+    }
+    let config =
+        if args.single { NodeConfig::load_single(&sources)? } else { NodeConfig::load(&sources)? };
+    if args.overrides.check {
+        return Ok(Answer::ok(format!("the configuration of node {} is fine", config.node.name)));
+    }
+    log_to(&config.log)?;
+    ended(server::serve_node(config).await)
+}
+
+pub(super) async fn facade(args: Facade) -> Result<Answer, Stop> {
+    let mut sources = sources(&args.overrides, "facade.listen");
+    sources.file = Some(args.config);
+    let config = FacadeConfig::load(&sources)?;
+    if args.overrides.check {
+        return Ok(Answer::ok(format!(
+            "the configuration of facade {} is fine",
+            config.facade.name
+        )));
+    }
+    log_to(&config.log)?;
+    ended(server::serve_facade(config).await)
+}
+
+fn sources(overrides: &Overrides, listen_key: &str) -> Sources {
+    let mut sources = Sources::default().with_process_env();
+    for (key, value) in &overrides.set {
+        sources = sources.with_flag(&format!("--set {key}"), key, value);
+    }
+    if let Some(listen) = &overrides.listen {
+        sources = sources.with_flag("--listen", listen_key, listen);
+    }
+    sources
+}
+
+fn log_to(config: &LogSection) -> Result<(), Stop> {
+    logging::init(config).map_err(|message| Stop { message, exit: Exit::No })
+}
+
+fn ended(result: anyhow::Result<()>) -> Result<Answer, Stop> {
+    match result {
+        Ok(()) => Ok(Answer::ok("")),
+        // With its causes on the same line: one line is what ends up in front of somebody.
+        Err(error) => Err(Stop { message: format!("{error:#}"), exit: Exit::No }),
+    }
+}

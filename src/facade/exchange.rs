@@ -1,0 +1,283 @@
+//! One request to one member, and its reply, as bytes.
+//!
+//! Owns what a proxy must do to headers, and what a failed exchange says about the replica and about
+//! a write's outcome. It must never look at what a body means, except for the code and the outcome of
+//! a problem document.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use http::header::{self as std_header, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde::Deserialize;
+
+use super::replica::Outstanding;
+use crate::api::{WriteOutcome, header};
+use crate::http::problem::Code;
+
+/// Replies up to this length are taken whole before the client sees them, so that a replica that
+/// fails in the middle of one is replaced. Longer ones, and those of unknown length, are passed on as
+/// they come.
+const WHOLE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The longest pause in the middle of a reply. Live feeds send a comment every 15 seconds.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an unused connection to a member is kept; well below the servers' own idle timeout, so
+/// that it is we who close it.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What is asked of a member.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    pub(super) method: Method,
+    /// Path and query.
+    pub(super) target: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// What a member answered.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: ReplyBody,
+}
+
+#[derive(Debug)]
+pub(super) enum ReplyBody {
+    Whole(Bytes),
+    Stream(Body),
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// No connection: the member has not seen the request.
+    NotSent,
+    /// The connection broke. The member may have seen and done everything.
+    Broken,
+    /// No answer in time. The same.
+    TimedOut,
+}
+
+/// The client for all exchanges with members.
+pub(super) fn client(connect_timeout: Duration) -> reqwest::Client {
+    reqwest::Client::builder()
+        .connect_timeout(connect_timeout)
+        .read_timeout(READ_TIMEOUT)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .tcp_nodelay(true)
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .build()
+        .expect("no TLS and no resolver is configured, so nothing can be missing")
+}
+
+/// Sends a request to the member at `address`. Small replies are whole within `timeout`; of others
+/// the head is there within it. `outstanding` ends with the reply's last byte.
+pub(super) async fn send(
+    client: &reqwest::Client,
+    address: &str,
+    ask: &Ask,
+    timeout: Duration,
+    outstanding: Option<Outstanding>,
+) -> Result<Reply, Lost> {
+    let request = client
+        .request(ask.method.clone(), format!("http://{address}{}", ask.target))
+        .headers(ask.headers.clone())
+        .body(ask.body.clone());
+    let answer = async {
+        let response = request.send().await.map_err(lost)?;
+        let status = response.status();
+        let mut headers = response.headers().clone();
+        strip_hop_by_hop(&mut headers);
+        // The length of a reply to HEAD is that of a body which does not come.
+        let whole = ask.method == Method::HEAD
+            || response.content_length().is_some_and(|length| length <= WHOLE_BYTES_MAX);
+        let body = if whole {
+            ReplyBody::Whole(response.bytes().await.map_err(lost)?)
+        } else {
+            let stream = response.bytes_stream().inspect_ok(move |_| {
+                let _until_the_stream_ends = &outstanding;
+            });
+            ReplyBody::Stream(Body::from_stream(stream))
+        };
+        Ok(Reply { status, headers, body })
+    };
+    tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Lost::TimedOut))
+}
+
+fn lost(error: reqwest::Error) -> Lost {
+    tracing::debug!(error = &error as &dyn std::error::Error, "exchange with a member failed");
+    // Builder errors are requests that cannot be sent, and so were not.
+    if error.is_connect() || error.is_builder() {
+        Lost::NotSent
+    } else if error.is_timeout() {
+        Lost::TimedOut
+    } else {
+        Lost::Broken
+    }
+}
+
+/// What a reply that is an error says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) code: Option<Code>,
+    pub(super) outcome: Option<WriteOutcome>,
+}
+
+impl Reply {
+    /// The log index that the reply reflects.
+    pub(super) fn index(&self) -> Option<u64> {
+        self.headers.get(header::INDEX)?.to_str().ok()?.parse().ok()
+    }
+
+    /// The body, if it is here.
+    pub(super) fn whole(&self) -> Option<&Bytes> {
+        match &self.body {
+            ReplyBody::Whole(bytes) => Some(bytes),
+            ReplyBody::Stream(_) => None,
+        }
+    }
+
+    /// The code and the outcome, from the headers or the problem document.
+    pub(super) fn said(&self) -> Said {
+        #[derive(Deserialize, Default)]
+        struct Document {
+            code: Option<String>,
+            outcome: Option<WriteOutcome>,
+        }
+        let text = |name| self.headers.get(name).and_then(|value| value.to_str().ok());
+        // A body that is no problem document says nothing, and that is an answer too.
+        let document: Document =
+            self.whole().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
+        Said {
+            code: text(header::CODE).or(document.code.as_deref()).and_then(Code::parse),
+            outcome: text(header::OUTCOME).and_then(parse_outcome).or(document.outcome),
+        }
+    }
+
+    /// The reply for the client.
+    pub(super) fn into_response(self, method: &Method) -> Response {
+        let mut headers = self.headers;
+        let body = match self.body {
+            ReplyBody::Whole(bytes) => {
+                // hyper counts for itself, but cannot count what HEAD leaves out.
+                if *method != Method::HEAD {
+                    headers.remove(std_header::CONTENT_LENGTH);
+                }
+                Body::from(bytes)
+            }
+            ReplyBody::Stream(body) => body,
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+fn parse_outcome(text: &str) -> Option<WriteOutcome> {
+    match text {
+        "applied" => Some(WriteOutcome::Applied),
+        "not_applied" => Some(WriteOutcome::NotApplied),
+        "unknown" => Some(WriteOutcome::Unknown),
+        _ => None,
+    }
+}
+
+/// The headers of a client's request as they go to a member.
+pub(super) fn forwarded_headers(from: &HeaderMap, via: &HeaderValue) -> HeaderMap {
+    let mut headers = from.clone();
+    strip_hop_by_hop(&mut headers);
+    // The body is in our hands by now, and the address is another.
+    headers.remove(std_header::HOST);
+    headers.remove(std_header::CONTENT_LENGTH);
+    headers.remove(std_header::EXPECT);
+    headers.append(std_header::VIA, via.clone());
+    headers
+}
+
+/// Removes what is between two neighbours only (RFC 9110, section 7.6.1).
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    const ALWAYS: [HeaderName; 8] = [
+        std_header::CONNECTION,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        std_header::PROXY_AUTHENTICATE,
+        std_header::PROXY_AUTHORIZATION,
+        std_header::TE,
+        std_header::TRANSFER_ENCODING,
+        std_header::UPGRADE,
+    ];
+    let named: Vec<HeaderName> = headers
+        .get_all(std_header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named.iter().chain(&ALWAYS) {
+        headers.remove(name);
+    }
+    headers.remove(std_header::TRAILER);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn hop_by_hop_headers_stay_behind() {
+        let from = headers(&[
+            ("connection", "close, x-mine"),
+            ("x-mine", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("host", "shop"),
+            ("content-length", "5"),
+            ("idempotency-key", "k"),
+            ("accept", "text/csv"),
+        ]);
+        let to = forwarded_headers(&from, &HeaderValue::from_static("1.1 f"));
+        assert_eq!(
+            to,
+            headers(&[("idempotency-key", "k"), ("accept", "text/csv"), ("via", "1.1 f")])
+        );
+    }
+
+    #[test]
+    fn an_error_says_what_it_is_by_header_or_by_document() {
+        let reply = |pairs: &[(&'static str, &'static str)], body: &'static str| Reply {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            headers: headers(pairs),
+            body: ReplyBody::Whole(Bytes::from_static(body.as_bytes())),
+        };
+        let document = r#"{"code":"leadership_lost","outcome":"unknown","status":503}"#;
+        assert_eq!(
+            reply(&[], document).said(),
+            Said { code: Some(Code::LeadershipLost), outcome: Some(WriteOutcome::Unknown) }
+        );
+        let by_header = [(header::CODE, "no_leader"), (header::OUTCOME, "not_applied")];
+        assert_eq!(
+            reply(&by_header, r#"{"Result": "0"}"#).said(),
+            Said { code: Some(Code::NoLeader), outcome: Some(WriteOutcome::NotApplied) }
+        );
+        assert_eq!(reply(&[], "<html>").said(), Said { code: None, outcome: None });
+        assert_eq!(reply(&[], "[1]").said(), Said { code: None, outcome: None });
+    }
+}

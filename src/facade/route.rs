@@ -1,0 +1,259 @@
+//! What a request is to the facade: a read, a write, or one of the few things it answers itself.
+//!
+//! Decides by method and path alone. It must never look into a body, and must never take a write for
+//! a read: reads are repeated freely.
+
+use http::{Method, Uri};
+
+/// What a member may be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Catalog,
+    Order,
+}
+
+impl Role {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Catalog => "catalog",
+            Self::Order => "order",
+        }
+    }
+}
+
+/// What a cached reply depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// One item.
+    Item(u64),
+    /// All items: searches and lists.
+    Items,
+}
+
+/// How fresh the client wants a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// One of the seed's reads, and nothing was asked for: as fresh as this facade's newest write.
+    Own,
+    /// `stale` without a bound: the cache may answer.
+    Stale,
+    /// Anything else. The node sees what was asked for.
+    Asked,
+}
+
+/// A read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Read {
+    /// The role that answers, if only one does.
+    pub(super) role: Option<Role>,
+    /// What the reply depends on, if it may be cached at all.
+    pub(super) scope: Option<Scope>,
+    /// Whether this is `/search` or `/lookup`, which are read at `session` level.
+    pub(super) seed: bool,
+    /// Whether the answer takes long by its nature: a whole backup, a check of everything.
+    pub(super) long: bool,
+}
+
+/// What a write changes, as far as the path tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Touch {
+    /// One item.
+    Item(u64),
+    /// The items in the lines of the order that the reply shows.
+    OrderInReply,
+    /// Anything.
+    All,
+}
+
+/// A write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Write {
+    pub(super) touch: Touch,
+    /// Whether an idempotency key makes a retry safe. Not so for membership changes and imports.
+    pub(super) keyed: bool,
+    /// Whether this is the seed's `GET /buy/{n}`.
+    pub(super) buy: bool,
+}
+
+/// What a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    /// Passed to a replica.
+    Read(Read),
+    /// Passed to the leader.
+    Write(Write),
+    /// The flags, in the seed's form.
+    Heartbeat,
+    /// Forgets what the cache has of an item.
+    Invalidate(Option<u64>),
+    /// Whether the facade's process is alive.
+    Livez,
+    /// Whether the facade reaches a member.
+    Readyz,
+    /// One of the original's server-to-server endpoints.
+    Gone,
+    /// `/buy/{n}` with a method that must not sell.
+    BuyByGetOnly,
+    /// A method that nothing takes.
+    UnknownMethod,
+    /// A path that could mean another one to the node than it does here.
+    BadPath,
+}
+
+/// Says what a request is.
+pub(super) fn classify(method: &Method, uri: &Uri) -> Route {
+    let path = uri.path();
+    if !is_plain(path) {
+        return Route::BadPath;
+    }
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match (method, segments.as_slice()) {
+        (_, ["update" | "update_order" | "sync", ..]) | (&Method::PUT, ["heartbeat"]) => {
+            Route::Gone
+        }
+        (&Method::GET | &Method::HEAD, ["heartbeat"]) => Route::Heartbeat,
+        (&Method::GET | &Method::HEAD, ["livez"]) => Route::Livez,
+        (&Method::GET | &Method::HEAD, ["readyz"]) => Route::Readyz,
+        (&Method::DELETE, ["invalidate", item]) => Route::Invalidate(item.parse().ok()),
+        (&Method::GET, ["buy", item]) => {
+            Route::Write(Write { touch: touch_item(item), keyed: true, buy: true })
+        }
+        (_, ["buy", _]) => Route::BuyByGetOnly,
+        (&Method::GET | &Method::HEAD | &Method::OPTIONS, segments) => Route::Read(read(segments)),
+        (&Method::POST | &Method::PUT | &Method::PATCH | &Method::DELETE, segments) => {
+            Route::Write(write(segments))
+        }
+        _ => Route::UnknownMethod,
+    }
+}
+
+/// Whether the path reaches the node as it is. A client library on the way would resolve dot
+/// segments, so that `/search/../buy/5` would be a read here and a sale there.
+fn is_plain(path: &str) -> bool {
+    let is_dots = |segment: &str| {
+        let segment = segment.to_ascii_lowercase().replace("%2e", ".");
+        segment == "." || segment == ".."
+    };
+    path.starts_with('/') && !path.contains('\\') && !path.split('/').any(is_dots)
+}
+
+fn read(segments: &[&str]) -> Read {
+    let role = match segments {
+        ["search" | "lookup", ..] | ["v1", "items" | "topics" | "changes", ..] => {
+            Some(Role::Catalog)
+        }
+        ["v1", "orders", ..] => Some(Role::Order),
+        _ => None,
+    };
+    let scope = match segments {
+        ["search", _] | ["v1", "items" | "topics"] => Some(Scope::Items),
+        ["lookup", item] | ["v1", "items", item] => item.parse().ok().map(Scope::Item),
+        _ => None,
+    };
+    Read {
+        role,
+        scope,
+        seed: matches!(segments, ["search" | "lookup", _]),
+        long: matches!(segments, ["v1", "verify" | "backup" | "export"]),
+    }
+}
+
+fn write(segments: &[&str]) -> Write {
+    let touch = match segments {
+        ["v1", "orders"] => Touch::OrderInReply,
+        ["v1", "items", item] | ["v1", "items", item, "stock"] => touch_item(item),
+        _ => Touch::All,
+    };
+    let keyed = !matches!(segments, ["v1", "cluster" | "import", ..]);
+    Write { touch, keyed, buy: false }
+}
+
+fn touch_item(item: &str) -> Touch {
+    item.parse().map_or(Touch::All, Touch::Item)
+}
+
+/// The value of a query parameter, as it stands there.
+pub(super) fn query_value<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
+    uri.query()?.split('&').find_map(|pair| match pair.split_once('=') {
+        Some((key, value)) => (key == name).then_some(value),
+        None => (pair == name).then_some(""),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(method: Method, path: &str) -> Route {
+        classify(&method, &path.parse().unwrap())
+    }
+
+    fn role(path: &str) -> Option<Role> {
+        match route(Method::GET, path) {
+            Route::Read(read) => read.role,
+            other => panic!("{path} is {other:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_go_to_their_role() {
+        for path in ["/search/Misc/", "/lookup/5", "/v1/items", "/v1/items/5", "/v1/topics"] {
+            assert_eq!(role(path), Some(Role::Catalog), "{path}");
+        }
+        assert_eq!(role("/v1/changes?after=3"), Some(Role::Catalog));
+        assert_eq!(role("/v1/orders/5"), Some(Role::Order));
+        for path in ["/", "/openapi.json", "/v1/cluster", "/clusterz", "/v1/ordersx"] {
+            assert_eq!(role(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_sells_is_a_read() {
+        for path in ["/buy/5", "/buy/5/", "/buy/5?consistency=stale", "//buy/5"] {
+            let write = Write { touch: Touch::Item(5), keyed: true, buy: true };
+            assert_eq!(route(Method::GET, path), Route::Write(write), "{path}");
+        }
+        for method in [Method::HEAD, Method::POST, Method::OPTIONS] {
+            assert_eq!(route(method, "/buy/5"), Route::BuyByGetOnly);
+        }
+        for path in ["/search/../buy/5", "/search/%2E%2e/buy/5", "/./buy/5", "/x\\..\\buy/5"] {
+            if let Ok(uri) = path.parse() {
+                assert_eq!(classify(&Method::GET, &uri), Route::BadPath, "{path}");
+            }
+        }
+        assert_eq!(route(Method::OPTIONS, "*"), Route::BadPath);
+    }
+
+    #[test]
+    fn writes_say_what_they_touch_and_whether_a_key_helps() {
+        let write = |method, path| match route(method, path) {
+            Route::Write(write) => write,
+            other => panic!("{path} is {other:?}"),
+        };
+        assert_eq!(write(Method::POST, "/v1/orders").touch, Touch::OrderInReply);
+        assert_eq!(write(Method::PUT, "/v1/items/7").touch, Touch::Item(7));
+        assert_eq!(write(Method::POST, "/v1/items/7/stock").touch, Touch::Item(7));
+        assert_eq!(write(Method::POST, "/restock/").touch, Touch::All);
+        assert!(write(Method::POST, "/v1/orders").keyed);
+        assert!(!write(Method::POST, "/v1/cluster/members").keyed);
+    }
+
+    #[test]
+    fn what_the_facade_answers_itself() {
+        assert_eq!(route(Method::GET, "/heartbeat/"), Route::Heartbeat);
+        assert_eq!(route(Method::PUT, "/heartbeat/"), Route::Gone);
+        assert_eq!(route(Method::GET, "/sync"), Route::Gone);
+        assert_eq!(route(Method::DELETE, "/invalidate/5/"), Route::Invalidate(Some(5)));
+        assert_eq!(route(Method::GET, "/readyz?verbose"), Route::Readyz);
+        assert_eq!(route(Method::from_bytes(b"BREW").unwrap(), "/"), Route::UnknownMethod);
+    }
+
+    #[test]
+    fn query_values_are_found_by_their_whole_name() {
+        let uri: Uri = "/x?min_index=5&verbose&a=b=c".parse().unwrap();
+        assert_eq!(query_value(&uri, "min_index"), Some("5"));
+        assert_eq!(query_value(&uri, "verbose"), Some(""));
+        assert_eq!(query_value(&uri, "a"), Some("b=c"));
+        assert_eq!(query_value(&uri, "index"), None);
+    }
+}

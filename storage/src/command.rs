@@ -1,0 +1,377 @@
+//! The log format: what is proposed, and what comes of it.
+//!
+//! Variants and fields are only ever appended: their order *is* the format of every log on disk.
+//! The golden bytes in the tests below say so.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    catalog::{Item, ItemId, StockReason},
+    codec,
+    error::Result,
+    orders::OrderId,
+};
+
+/// Position in the log. The first entry has index 0 in openraft's counting; 0 as a version means
+/// "never".
+pub type LogIndex = u64;
+
+/// Log time: milliseconds since the Unix epoch, as stamped by leaders and never falling.
+pub type LogTimeMs = u64;
+
+/// What a client asks for, as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// The proposing leader's clock. The state machine takes the greater of this and the log time
+    /// it has, so a clock that jumps back changes nothing.
+    pub stamp_ms: LogTimeMs,
+    /// The idempotency key, where the client or the facade gave one.
+    pub key: Option<KeyClaim>,
+    /// What to do.
+    pub command: Command,
+}
+
+impl Proposal {
+    /// The bytes that go into a log entry.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(96);
+        bytes.push(codec::FORMAT_VERSION);
+        codec::encode_into(self, &mut bytes);
+        bytes
+    }
+
+    /// Reads the bytes of a log entry. The log's own records carry the checksum.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        match bytes.split_first() {
+            Some((&codec::FORMAT_VERSION, body)) => codec::decode(body, "a log entry"),
+            Some((&version, _)) => {
+                Err(crate::Error::UnknownFormat { what: "a log entry".to_owned(), version })
+            }
+            None => Err(crate::Error::corrupt("a log entry", "it is empty")),
+        }
+    }
+}
+
+/// BLAKE3 of an idempotency key, cut to 128 bits: what is kept of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KeyHash(pub [u8; 16]);
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyHash({:032x})", u128::from_be_bytes(self.0))
+    }
+}
+
+/// An idempotency key together with what it was used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyClaim {
+    /// Which key.
+    pub key: KeyHash,
+    /// BLAKE3 of the request, cut to 128 bits: the same key with another one is refused.
+    pub fingerprint: [u8; 16],
+}
+
+impl KeyClaim {
+    /// A claim of `key` for `command`.
+    pub fn new(key: &str, command: &Command) -> Self {
+        Self {
+            key: KeyHash(hash16("pygmy idempotency key", key.as_bytes())),
+            fingerprint: hash16("pygmy request fingerprint", &codec::encode(command)),
+        }
+    }
+}
+
+fn hash16(domain: &str, bytes: &[u8]) -> [u8; 16] {
+    let hash = blake3::Hasher::new_derive_key(domain).update(bytes).finalize();
+    let mut cut = [0; 16];
+    cut.copy_from_slice(&hash.as_bytes()[..16]);
+    cut
+}
+
+/// What a log entry does to the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Sells: stock falls and the order exists, or neither.
+    PlaceOrder(PlaceOrder),
+    /// Creates or replaces an item.
+    PutItem(PutItem),
+    /// Changes how many pieces of an item there are.
+    ChangeStock(ChangeStock),
+    /// Sets every item that has no stock to the policy's restock quantity.
+    Restock,
+    /// Replaces the policy.
+    SetPolicy(Policy),
+    /// Hands out a node id that was never used, and never will be again.
+    ReserveNodeId {
+        /// The lowest id that is free as far as the membership tells.
+        at_least: u64,
+    },
+}
+
+/// See [`Command::PlaceOrder`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceOrder {
+    /// What is ordered. Lines of the same item are summed.
+    pub lines: Vec<PlaceOrderLine>,
+    /// Who orders.
+    pub customer: Option<String>,
+    /// The caller's own reference.
+    pub reference: Option<String>,
+}
+
+/// One line of a [`PlaceOrder`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceOrderLine {
+    /// Which item.
+    pub item: ItemId,
+    /// Pieces, at least 1; checked before the log.
+    pub quantity: u64,
+    /// Refuse when the price is another, in cents.
+    pub expected_price_cents: Option<u64>,
+}
+
+/// See [`Command::PutItem`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutItem {
+    /// Which item.
+    pub id: ItemId,
+    /// The title.
+    pub title: String,
+    /// The topic.
+    pub topic: String,
+    /// Price in cents.
+    pub price_cents: u64,
+    /// Pieces there are; `None` keeps what is there, and is 0 for a new item.
+    pub stock: Option<u64>,
+    /// What must hold for it to happen.
+    pub precondition: Precondition,
+}
+
+/// See [`Command::ChangeStock`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeStock {
+    /// Which item.
+    pub item: ItemId,
+    /// By how much, or to what.
+    pub change: StockChange,
+    /// Why; kept in the ledger.
+    pub reason: StockReason,
+    /// The caller's own reference; kept in the ledger.
+    pub reference: Option<String>,
+    /// What must hold for it to happen.
+    pub precondition: Precondition,
+}
+
+/// A change of stock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StockChange {
+    /// So many more, or fewer.
+    Delta(i64),
+    /// So many.
+    Set(u64),
+}
+
+/// What must hold of an item for a write to happen (RFC 9110, section 13).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Precondition {
+    /// Nothing.
+    #[default]
+    None,
+    /// It has this version (`If-Match: "v"`).
+    Version(LogIndex),
+    /// It exists (`If-Match: *`).
+    Exists,
+    /// It does not exist (`If-None-Match: *`).
+    Absent,
+}
+
+/// What changes outcomes: replicated, so that it is the same on every node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// How long an idempotency record is kept, in milliseconds of log time.
+    pub key_retention_ms: u64,
+    /// The most idempotency records kept; the oldest go first.
+    pub key_limit: u64,
+    /// What a sold-out item is restocked to.
+    pub restock_quantity: u64,
+    /// How often the leader restocks, in milliseconds; `None` for never.
+    pub restock_interval_ms: Option<u64>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            key_retention_ms: 24 * 60 * 60 * 1000,
+            key_limit: 1_000_000,
+            restock_quantity: 50,
+            restock_interval_ms: None,
+        }
+    }
+}
+
+/// What came of a proposal: the same on every replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The log index at which the effect happened; for a replay, that of the first time.
+    pub index: LogIndex,
+    /// Whether this repeats the outcome of an earlier entry with the same key.
+    pub replayed: bool,
+    /// What happened.
+    pub outcome: Outcome,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The order exists, under this number.
+    Ordered(OrderId),
+    /// The item is this now.
+    Item(Arc<Item>),
+    /// So many items were restocked.
+    Restocked(u64),
+    /// The policy is in force.
+    PolicySet,
+    /// The node id that was handed out.
+    NodeId(u64),
+    /// Nothing changed, for this reason. A business answer, not an error.
+    Rejected(Rejection),
+}
+
+/// Why nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Rejection {
+    /// There is no such item.
+    #[error("there is no item {item}")]
+    UnknownItem {
+        /// The order line, from 0; 0 where there are no lines.
+        line: u32,
+        /// The number that is not an item's.
+        item: ItemId,
+    },
+    /// Fewer pieces than wanted.
+    #[error("item {item}: {requested} wanted, {available} there")]
+    OutOfStock {
+        /// The order line, from 0.
+        line: u32,
+        /// The item that is short.
+        item: ItemId,
+        /// Pieces wanted, all lines of the item together.
+        requested: u64,
+        /// Pieces there.
+        available: u64,
+    },
+    /// The price is another than expected.
+    #[error("item {item} costs {current_cents} cents now, not {expected_cents}")]
+    PriceChanged {
+        /// The order line, from 0.
+        line: u32,
+        /// The item.
+        item: ItemId,
+        /// What the client expected.
+        expected_cents: u64,
+        /// What it costs.
+        current_cents: u64,
+    },
+    /// A precondition does not hold.
+    #[error("the precondition does not hold; the item's version is {current:?}")]
+    VersionMismatch {
+        /// The item's version, `None` when it does not exist.
+        current: Option<LogIndex>,
+    },
+    /// The stock would fall below what is reserved, or below zero.
+    #[error("item {item} has {stock} pieces, {reserved} of them reserved: {requested} cannot go")]
+    StockTooLow {
+        /// The item.
+        item: ItemId,
+        /// Pieces there.
+        stock: u64,
+        /// Pieces held by reservations.
+        reserved: u64,
+        /// Pieces that were to go.
+        requested: u64,
+    },
+    /// A number would leave its range.
+    #[error("the result would be larger than the store can count")]
+    Overflow,
+    /// The key was used for another request.
+    #[error("this idempotency key was used for another request")]
+    KeyReused,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// Changing one of these means that no existing log can be read any more.
+    #[test]
+    fn the_log_format_has_golden_bytes() {
+        let order = Command::PlaceOrder(PlaceOrder {
+            lines: vec![PlaceOrderLine { item: 5, quantity: 2, expected_price_cents: Some(700) }],
+            customer: Some("ada".to_owned()),
+            reference: None,
+        });
+        let key = KeyClaim { key: KeyHash([1; 16]), fingerprint: [2; 16] };
+        let put = Command::PutItem(PutItem {
+            id: 7,
+            title: "T".to_owned(),
+            topic: "X".to_owned(),
+            price_cents: 9,
+            stock: Some(3),
+            precondition: Precondition::Absent,
+        });
+        let change = Command::ChangeStock(ChangeStock {
+            item: 7,
+            change: StockChange::Delta(-2),
+            reason: StockReason::Damaged,
+            reference: None,
+            precondition: Precondition::Version(4),
+        });
+        let policy = Command::SetPolicy(Policy {
+            key_retention_ms: 1,
+            key_limit: 2,
+            restock_quantity: 3,
+            restock_interval_ms: Some(4),
+        });
+        let proposal = |key, command| Proposal { stamp_ms: 1000, key, command };
+        let cases = [
+            (
+                proposal(Some(key), order),
+                "01fbe8030101010101010101010101010101010101020202020202020202020202020202020001050201fbbc02010361646100",
+            ),
+            (proposal(None, put), "01fbe8030001070154015809010303"),
+            (proposal(None, change), "01fbe803000207000302000104"),
+            (proposal(None, Command::Restock), "01fbe8030003"),
+            (proposal(None, policy), "01fbe80300040102030104"),
+            (proposal(None, Command::ReserveNodeId { at_least: 4 }), "01fbe803000504"),
+        ];
+        for (proposal, golden) in cases {
+            let bytes = proposal.encode();
+            assert_eq!(hex(&bytes), golden, "{proposal:?}");
+            assert_eq!(Proposal::decode(&bytes).unwrap(), proposal);
+        }
+    }
+
+    #[test]
+    fn the_key_table_has_golden_hashes() {
+        let claim = KeyClaim::new("order-1", &Command::Restock);
+        assert_eq!(hex(&claim.key.0).len(), 32);
+        assert_eq!(claim, KeyClaim::new("order-1", &Command::Restock));
+        assert_ne!(claim.key, KeyClaim::new("order-2", &Command::Restock).key);
+        let other = KeyClaim::new("order-1", &Command::ReserveNodeId { at_least: 1 });
+        assert_eq!(claim.key, other.key);
+        assert_ne!(claim.fingerprint, other.fingerprint);
+    }
+
+    #[test]
+    fn a_proposal_of_a_newer_build_is_refused_by_name() {
+        let error = Proposal::decode(&[9, 1, 2]).unwrap_err();
+        assert!(error.to_string().contains("newer build"), "{error}");
+        assert!(Proposal::decode(&[]).is_err());
+    }
+}

@@ -1,0 +1,79 @@
+//! Orders, and the records that make requests idempotent.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    catalog::ItemId,
+    command::{KeyHash, LogIndex, LogTimeMs, Outcome},
+};
+
+/// An order's number: dense, from 1, in log order.
+pub type OrderId = u64;
+
+/// Where an order stands. Orders of this version are placed and stay so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OrderStatus {
+    /// Sold.
+    Placed,
+}
+
+impl OrderStatus {
+    /// The name in the interface.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Placed => "placed",
+        }
+    }
+}
+
+/// A sale. Titles and prices are those of its moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Its number.
+    pub id: OrderId,
+    /// What was sold, one line an item, in the order in which the items were first named.
+    pub lines: Vec<OrderLine>,
+    /// Sum of the lines in cents.
+    pub total_cents: u64,
+    /// Where it stands.
+    pub status: OrderStatus,
+    /// Who ordered.
+    pub customer: Option<Arc<str>>,
+    /// The caller's own reference.
+    pub reference: Option<Arc<str>>,
+    /// Log index of the sale.
+    pub index: LogIndex,
+    /// Log time of the sale.
+    pub placed_ms: LogTimeMs,
+}
+
+/// One line of an [`Order`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderLine {
+    /// Which item.
+    pub item: ItemId,
+    /// Its title at the sale.
+    pub title: Arc<str>,
+    /// Pieces sold.
+    pub quantity: u64,
+    /// Price of a piece at the sale, in cents.
+    pub unit_price_cents: u64,
+}
+
+/// What the store remembers of a request that carried an idempotency key. Written in the same entry
+/// as the effect, so that the effect happens once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// Which key.
+    pub key: KeyHash,
+    /// For which request.
+    pub fingerprint: [u8; 16],
+    /// What came of it.
+    pub outcome: Outcome,
+    /// At which index.
+    pub index: LogIndex,
+    /// At which log time; retention counts from here.
+    pub at_ms: LogTimeMs,
+}

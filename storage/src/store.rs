@@ -1,0 +1,216 @@
+//! Where a node's state lives between starts: one state engine at a time, and the newest snapshot.
+//!
+//! There is one way to a state: load a checkpoint, or import a snapshot and then load it; the log's
+//! `apply` does the rest. An engine that cannot be read is dropped and rebuilt from the snapshot.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::{
+    checkpoint,
+    engine::Engine,
+    error::{Error, Result},
+    history::History,
+    query::View,
+    snapshot,
+    state::{Packed, State},
+    volume::Volume,
+};
+
+const ENGINE_PREFIX: &str = "state-";
+const SNAPSHOT_PREFIX: &str = "snapshot-";
+
+/// What a start found and did, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nothing was there.
+    Empty,
+    /// The newest checkpoint.
+    Checkpoint,
+    /// The newest snapshot, because no checkpoint could be read; what was wrong with those.
+    Snapshot {
+        /// Why each state database was given up.
+        damage: Vec<String>,
+    },
+    /// Nothing, although something was there; what was wrong with it.
+    Lost {
+        /// Why each state database and snapshot was given up.
+        damage: Vec<String>,
+    },
+}
+
+/// The state database of a node and its snapshots.
+#[derive(Debug)]
+pub struct StateStore {
+    volume: Arc<dyn Volume>,
+    generation: u64,
+    engine: Arc<dyn Engine>,
+    packed: Packed,
+}
+
+impl StateStore {
+    /// Opens what is there; rebuilds from the newest snapshot where the state database is damaged.
+    ///
+    /// Errors: I/O faults, and formats of newer builds. Damage is no error: it is in the origin.
+    pub fn open(volume: Arc<dyn Volume>) -> Result<(Self, View, Origin)> {
+        let mut damage = Vec::new();
+        let mut found: Option<(u64, Arc<dyn Engine>, State, Packed)> = None;
+        let mut newest = 0;
+        for name in volume.engines()?.into_iter().rev() {
+            let Some(generation) = number_in(&name, ENGINE_PREFIX) else { continue };
+            newest = newest.max(generation);
+            if found.is_none() {
+                match open_and_load(&*volume, &name) {
+                    Ok(Some((engine, state, packed))) => {
+                        found = Some((generation, engine, state, packed));
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(error) if error.is_damage() => damage.push(error.to_string()),
+                    Err(error) => return Err(error),
+                }
+            }
+            volume.remove_engine(&name)?;
+        }
+        if let Some((generation, engine, state, packed)) = found {
+            let view = view(&engine, state);
+            let store = Self { volume, generation, engine, packed };
+            return Ok((store, view, Origin::Checkpoint));
+        }
+
+        let generation = newest + 1;
+        for name in snapshots(&*volume)?.into_iter().rev() {
+            match import(&*volume, generation, &name) {
+                Ok((engine, state, packed)) => {
+                    let view = view(&engine, state);
+                    let store = Self { volume, generation, engine, packed };
+                    return Ok((store, view, Origin::Snapshot { damage }));
+                }
+                Err(error) if error.is_damage() => {
+                    damage.push(format!("{name}: {error}"));
+                    volume.remove_engine(&engine_name(generation))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let engine = volume.open_engine(&engine_name(generation))?;
+        let view = view(&engine, State::default());
+        let origin = match damage.is_empty() {
+            true => Origin::Empty,
+            false => Origin::Lost { damage },
+        };
+        let store = Self { volume, generation, engine, packed: Packed::default() };
+        Ok((store, view, origin))
+    }
+
+    /// Writes a checkpoint of a state; `pages` are those with items that changed since the last one.
+    pub fn checkpoint(&mut self, state: &State, pages: &BTreeSet<u64>) -> Result<Packed> {
+        self.packed = checkpoint::write(&*self.engine, state, pages, self.packed)?;
+        Ok(self.packed)
+    }
+
+    /// Replaces the whole state by a committed snapshot file of the volume, which becomes the newest
+    /// snapshot; nothing of what was there is merged. The file is checked before anything changes.
+    pub fn install(&mut self, file: &str) -> Result<View> {
+        let (mut input, _) = self.volume.open_file(file)?;
+        let header = snapshot::verify(&mut input)?;
+        let name = snapshot_name(header.applied);
+        if file != name {
+            self.volume.rename_file(file, &name)?;
+        }
+        remove_snapshots_except(&*self.volume, &name)?;
+        let (engine, state, packed) = import(&*self.volume, self.generation + 1, &name)?;
+        let old = engine_name(self.generation);
+        self.generation += 1;
+        self.engine = engine;
+        self.packed = packed;
+        // Readers that still hold a view of the old engine read on: its files stay open.
+        self.volume.remove_engine(&old)?;
+        Ok(view(&self.engine, state))
+    }
+
+    /// Bytes of the state database on disk, roughly.
+    pub fn disk_bytes(&self) -> u64 {
+        self.engine.disk_bytes()
+    }
+}
+
+/// Writes a snapshot of a view, makes it durable, and removes older ones. Needs no lock on anything:
+/// applies and checkpoints go on meanwhile. Returns the file's name and length in bytes.
+pub fn build_snapshot(volume: &dyn Volume, view: &View) -> Result<(String, u64)> {
+    let name = snapshot_name(view.state.applied());
+    let mut file = std::io::BufWriter::with_capacity(1 << 18, volume.create_file(&name)?);
+    let bytes = snapshot::export(view, &mut file)?;
+    let file =
+        file.into_inner().map_err(|e| Error::io(format!("writing {name}"), e.into_error()))?;
+    file.commit()?;
+    // An install may have brought a newer one meanwhile; that one stays, and this one goes.
+    let newest = snapshots(volume)?.pop().unwrap_or_else(|| name.clone());
+    remove_snapshots_except(volume, &newest)?;
+    Ok((name, bytes))
+}
+
+/// The newest snapshot that is whole, with its header and length.
+pub fn newest_snapshot(volume: &dyn Volume) -> Result<Option<(String, snapshot::Header, u64)>> {
+    for name in snapshots(volume)?.into_iter().rev() {
+        let (mut input, bytes) = volume.open_file(&name)?;
+        match snapshot::read_header(&mut input) {
+            Ok(header) => return Ok(Some((name, header, bytes))),
+            // A damaged one is as none: the log still has what it held, or a peer does.
+            Err(error) if error.is_damage() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+fn view(engine: &Arc<dyn Engine>, state: State) -> View {
+    View { state, history: Arc::new(History::new(engine.clone())) }
+}
+
+/// A state with the engine it was loaded from.
+type Loaded = (Arc<dyn Engine>, State, Packed);
+
+fn open_and_load(volume: &dyn Volume, name: &str) -> Result<Option<Loaded>> {
+    let engine = volume.open_engine(name)?;
+    Ok(checkpoint::load(&*engine)?.map(|(state, packed)| (engine, state, packed)))
+}
+
+fn import(volume: &dyn Volume, generation: u64, file: &str) -> Result<Loaded> {
+    let name = engine_name(generation);
+    volume.remove_engine(&name)?;
+    let engine = volume.open_engine(&name)?;
+    let (mut input, _) = volume.open_file(file)?;
+    snapshot::import(&mut std::io::BufReader::with_capacity(1 << 18, &mut input), &*engine)?;
+    match checkpoint::load(&*engine)? {
+        Some((state, packed)) => Ok((engine, state, packed)),
+        None => Err(Error::corrupt(file, "what was imported is not there")),
+    }
+}
+
+fn engine_name(generation: u64) -> String {
+    format!("{ENGINE_PREFIX}{generation:010}")
+}
+
+/// Zero-padded, so that the order of names is the order of the log.
+fn snapshot_name(applied: Option<u64>) -> String {
+    format!("{SNAPSHOT_PREFIX}{:020}", applied.map_or(0, |index| index + 1))
+}
+
+fn number_in(name: &str, prefix: &str) -> Option<u64> {
+    name.strip_prefix(prefix)?.parse().ok()
+}
+
+fn snapshots(volume: &dyn Volume) -> Result<Vec<String>> {
+    let mut names = volume.files()?;
+    names.retain(|name| number_in(name, SNAPSHOT_PREFIX).is_some());
+    Ok(names)
+}
+
+fn remove_snapshots_except(volume: &dyn Volume, keep: &str) -> Result<()> {
+    for name in snapshots(volume)? {
+        if name != keep {
+            volume.remove_file(&name)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Everything one node keeps: its engines and its files, in one place that can be real or simulated.
+//!
+//! [`DirVolume`] is a directory, held by one process at a time. [`MemoryVolume`] is for tests and
+//! simulation: its power cut loses what was not synced, in all engines and files at once.
+
+mod dir;
+mod memory;
+
+use std::{
+    fmt::Debug,
+    io::{Read, Write},
+    sync::Arc,
+};
+
+pub use self::{dir::DirVolume, memory::MemoryVolume};
+use crate::{engine::Engine, error::Result};
+
+/// A file being written, invisible until it is committed.
+pub trait NewFile: Write + Send {
+    /// Makes the file durable and visible under its name, replacing an older one atomically.
+    fn commit(self: Box<Self>) -> Result<()>;
+}
+
+/// Where a node keeps its engines and files.
+///
+/// Names are plain file names of ours (no separators). A file appears under its name only when it
+/// is whole and durable.
+pub trait Volume: Debug + Send + Sync {
+    /// Opens an engine, creating it when it does not exist.
+    fn open_engine(&self, name: &str) -> Result<Arc<dyn Engine>>;
+    /// Names of the engines that exist, sorted.
+    fn engines(&self) -> Result<Vec<String>>;
+    /// Deletes an engine and what is in it. Handles that are open stay readable.
+    fn remove_engine(&self, name: &str) -> Result<()>;
+
+    /// Starts a file. Dropping it without commit leaves nothing.
+    fn create_file(&self, name: &str) -> Result<Box<dyn NewFile>>;
+    /// Opens a committed file from its beginning, with its length in bytes.
+    fn open_file(&self, name: &str) -> Result<(Box<dyn Read + Send>, u64)>;
+    /// Names of the committed files, sorted.
+    fn files(&self) -> Result<Vec<String>>;
+    /// Deletes a file, present or not.
+    fn remove_file(&self, name: &str) -> Result<()>;
+    /// Gives a file another name, atomically, replacing what had it.
+    fn rename_file(&self, from: &str, to: &str) -> Result<()>;
+
+    /// Where it is, for messages.
+    fn location(&self) -> String;
+}
+
+/// Reads a whole small file; `None` when there is none of that name.
+pub fn read_file(volume: &dyn Volume, name: &str) -> Result<Option<Vec<u8>>> {
+    if !volume.files()?.iter().any(|file| file == name) {
+        return Ok(None);
+    }
+    let (mut file, _) = volume.open_file(name)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)
+        .map_err(|e| crate::Error::io(format!("reading {}/{name}", volume.location()), e))?;
+    Ok(Some(bytes))
+}
+
+/// Writes a whole small file, durably and atomically.
+pub fn write_file(volume: &dyn Volume, name: &str, bytes: &[u8]) -> Result<()> {
+    let mut file = volume.create_file(name)?;
+    file.write_all(bytes)
+        .map_err(|e| crate::Error::io(format!("writing {}/{name}", volume.location()), e))?;
+    file.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Batch;
+
+    fn suite(volume: &dyn Volume) {
+        assert_eq!(read_file(volume, "identity").unwrap(), None);
+        write_file(volume, "identity", b"one").unwrap();
+        write_file(volume, "identity", b"two").unwrap();
+        assert_eq!(read_file(volume, "identity").unwrap().unwrap(), b"two");
+
+        let mut dropped = volume.create_file("dropped").unwrap();
+        dropped.write_all(b"never committed").unwrap();
+        drop(dropped);
+        assert_eq!(volume.files().unwrap(), ["identity"]);
+
+        volume.rename_file("identity", "renamed").unwrap();
+        assert_eq!(volume.files().unwrap(), ["renamed"]);
+        volume.remove_file("renamed").unwrap();
+        volume.remove_file("renamed").unwrap();
+        assert!(volume.files().unwrap().is_empty());
+        assert!(volume.open_file("renamed").is_err());
+
+        let engine = volume.open_engine("state-1").unwrap();
+        let mut batch = Batch::default();
+        batch.put(crate::key::Key::Meta.encode(0), vec![1]);
+        engine.write(batch).unwrap();
+        engine.sync().unwrap();
+        volume.open_engine("log").unwrap();
+        assert_eq!(volume.engines().unwrap(), ["log", "state-1"]);
+        volume.remove_engine("state-1").unwrap();
+        assert_eq!(volume.engines().unwrap(), ["log"]);
+    }
+
+    #[test]
+    fn a_directory_keeps_the_contract() {
+        let dir = tempfile::tempdir().unwrap();
+        suite(&DirVolume::open(dir.path().join("data").as_path(), 8 << 20).unwrap());
+    }
+
+    #[test]
+    fn memory_keeps_the_contract() {
+        suite(&MemoryVolume::new());
+    }
+
+    #[test]
+    fn a_second_process_on_the_same_directory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = DirVolume::open(dir.path(), 8 << 20).unwrap();
+        let error = DirVolume::open(dir.path(), 8 << 20).unwrap_err();
+        assert!(matches!(error, crate::Error::Locked { .. }), "{error}");
+    }
+}

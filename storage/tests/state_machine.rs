@@ -1,0 +1,521 @@
+//! The state machine as a whole: random histories, every way to cut them, every way to come back.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use pygmy_storage::{
+    apply::{Effects, apply, apply_blank},
+    catalog::StockReason,
+    checkpoint::page_of,
+    command::{
+        Applied, ChangeStock, Command, KeyClaim, Outcome, PlaceOrder, PlaceOrderLine, Policy,
+        Precondition, Proposal, PutItem, Rejection, StockChange,
+    },
+    history::History,
+    query::View,
+    state::State,
+    store::{self, Origin, StateStore},
+    verify,
+    volume::{DirVolume, MemoryVolume, Volume},
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// A state with its store, fed entry by entry as the state machine does it.
+struct Machine {
+    volume: Arc<dyn Volume>,
+    store: StateStore,
+    state: State,
+    history: Arc<History>,
+    pages: BTreeSet<u64>,
+}
+
+impl Machine {
+    fn open(volume: Arc<dyn Volume>) -> (Self, Origin) {
+        let (store, view, origin) = StateStore::open(volume.clone()).unwrap();
+        let View { state, history } = view;
+        (Self { volume, store, state, history, pages: BTreeSet::new() }, origin)
+    }
+
+    fn memory() -> Self {
+        Self::open(Arc::new(MemoryVolume::new())).0
+    }
+
+    fn apply(&mut self, proposal: &Proposal) -> Applied {
+        let index = self.state.applied().map_or(0, |index| index + 1);
+        let mut effects = Effects::default();
+        let applied = apply(&mut self.state, index, proposal, &mut effects);
+        self.pages.extend(effects.items.iter().map(|(_, item)| page_of(*item)));
+        applied
+    }
+
+    fn run(&mut self, command: Command) -> Outcome {
+        self.apply(&Proposal { stamp_ms: 1000, key: None, command }).outcome
+    }
+
+    fn checkpoint(&mut self) {
+        let packed = self.store.checkpoint(&self.state, &self.pages).unwrap();
+        self.pages.clear();
+        self.state.forget_packed(packed);
+    }
+
+    fn view(&self) -> View {
+        View { state: self.state.clone(), history: self.history.clone() }
+    }
+
+    fn assert_sound(&self) {
+        for check in verify::verify(&self.view()).unwrap() {
+            assert!(check.wrong.is_empty(), "{check:?}");
+        }
+    }
+}
+
+fn put(id: u64, price_cents: u64, stock: u64) -> Command {
+    Command::PutItem(PutItem {
+        id,
+        title: format!("Title {id}"),
+        topic: format!("Topic {}", id % 3),
+        price_cents,
+        stock: Some(stock),
+        precondition: Precondition::None,
+    })
+}
+
+fn order(lines: &[(u64, u64)]) -> Command {
+    Command::PlaceOrder(PlaceOrder {
+        lines: lines
+            .iter()
+            .map(|&(item, quantity)| PlaceOrderLine { item, quantity, expected_price_cents: None })
+            .collect(),
+        customer: None,
+        reference: Some("ref".to_owned()),
+    })
+}
+
+fn keyed(key: &str, stamp_ms: u64, command: Command) -> Proposal {
+    Proposal { stamp_ms, key: Some(KeyClaim::new(key, &command)), command }
+}
+
+#[test]
+fn an_order_takes_all_its_lines_or_none() {
+    let mut m = Machine::memory();
+    m.run(put(1, 500, 3));
+    m.run(put(2, 700, 10));
+    assert_eq!(m.run(order(&[(2, 4), (1, 2), (2, 1)])), Outcome::Ordered(1));
+    let placed = m.view().order(1).unwrap().unwrap();
+    assert_eq!(placed.total_cents, 5 * 700 + 2 * 500);
+    assert_eq!(placed.lines.len(), 2, "lines of one item are one line");
+    assert_eq!((placed.lines[0].item, placed.lines[0].quantity), (2, 5));
+    assert_eq!(&*placed.lines[0].title, "Title 2");
+
+    let short = Rejection::OutOfStock { line: 1, item: 1, requested: 2, available: 1 };
+    assert_eq!(m.run(order(&[(2, 1), (1, 1), (1, 1)])), Outcome::Rejected(short));
+    assert_eq!(m.view().item(2).unwrap().stock, 5, "nothing of a refused order happens");
+    let unknown = Rejection::UnknownItem { line: 1, item: 99 };
+    assert_eq!(m.run(order(&[(1, 1), (99, 1)])), Outcome::Rejected(unknown));
+    assert_eq!(m.run(order(&[(1, 1)])), Outcome::Ordered(2), "numbers have no gaps");
+    assert!(matches!(
+        m.run(order(&[(1, 1)])),
+        Outcome::Rejected(Rejection::OutOfStock { available: 0, .. })
+    ));
+    m.assert_sound();
+}
+
+#[test]
+fn an_expected_price_that_changed_refuses_the_order() {
+    let mut m = Machine::memory();
+    m.run(put(1, 500, 3));
+    let expecting = |cents| {
+        Command::PlaceOrder(PlaceOrder {
+            lines: vec![PlaceOrderLine { item: 1, quantity: 1, expected_price_cents: Some(cents) }],
+            customer: None,
+            reference: None,
+        })
+    };
+    assert_eq!(
+        m.run(expecting(499)),
+        Outcome::Rejected(Rejection::PriceChanged {
+            line: 0,
+            item: 1,
+            expected_cents: 499,
+            current_cents: 500
+        })
+    );
+    assert_eq!(m.run(expecting(500)), Outcome::Ordered(1));
+}
+
+#[test]
+fn numbers_that_would_overflow_are_refused_and_change_nothing() {
+    let mut m = Machine::memory();
+    m.run(put(1, u64::MAX / 2, 10));
+    assert_eq!(m.run(order(&[(1, 3)])), Outcome::Rejected(Rejection::Overflow));
+    assert_eq!(m.run(order(&[(1, u64::MAX), (1, 1)])), Outcome::Rejected(Rejection::Overflow));
+    let more = Command::ChangeStock(ChangeStock {
+        item: 1,
+        change: StockChange::Set(u64::MAX),
+        reason: StockReason::Count,
+        reference: None,
+        precondition: Precondition::None,
+    });
+    assert_eq!(m.run(more), Outcome::Rejected(Rejection::Overflow));
+    assert_eq!(m.view().item(1).unwrap().stock, 10);
+    m.assert_sound();
+}
+
+#[test]
+fn preconditions_hold_or_nothing_happens() {
+    let mut m = Machine::memory();
+    let put_if = |precondition, title: &str| {
+        Command::PutItem(PutItem {
+            id: 1,
+            title: title.to_owned(),
+            topic: "T".to_owned(),
+            price_cents: 1,
+            stock: None,
+            precondition,
+        })
+    };
+    let mismatch = |current| Outcome::Rejected(Rejection::VersionMismatch { current });
+    assert_eq!(m.run(put_if(Precondition::Exists, "a")), mismatch(None));
+    assert_eq!(m.run(put_if(Precondition::Version(0), "a")), mismatch(None));
+    let Outcome::Item(item) = m.run(put_if(Precondition::Absent, "a")) else { panic!() };
+    assert_eq!((item.stock, item.version), (0, 2));
+    assert_eq!(m.run(put_if(Precondition::Absent, "b")), mismatch(Some(2)));
+    assert_eq!(m.run(put_if(Precondition::Version(1), "b")), mismatch(Some(2)));
+    let Outcome::Item(item) = m.run(put_if(Precondition::Version(2), "b")) else { panic!() };
+    assert_eq!((&*item.title, item.version), ("b", 5));
+}
+
+#[test]
+fn stock_never_falls_below_zero_and_every_piece_is_accounted_for() {
+    let mut m = Machine::memory();
+    m.run(put(1, 1, 5));
+    let change = |change, reason| {
+        Command::ChangeStock(ChangeStock {
+            item: 1,
+            change,
+            reason,
+            reference: None,
+            precondition: Precondition::None,
+        })
+    };
+    assert!(matches!(
+        m.run(change(StockChange::Delta(-6), StockReason::Damaged)),
+        Outcome::Rejected(Rejection::StockTooLow { stock: 5, requested: 6, .. })
+    ));
+    m.run(change(StockChange::Delta(-2), StockReason::Damaged));
+    m.run(change(StockChange::Set(10), StockReason::Count));
+    m.run(order(&[(1, 4)]));
+    let item = m.view().item(1).unwrap().clone();
+    assert_eq!((item.stock, item.received, item.sold, item.written_off), (6, 12, 4, 2));
+    m.assert_sound();
+}
+
+#[test]
+fn restock_fills_what_is_sold_out_and_nothing_else() {
+    let mut m = Machine::memory();
+    m.run(put(1, 1, 0));
+    m.run(put(2, 1, 7));
+    m.run(put(3, 1, 2));
+    m.run(order(&[(3, 2)]));
+    assert!(m.state.has_sold_out());
+    assert_eq!(m.run(Command::Restock), Outcome::Restocked(2));
+    let stocks: Vec<u64> = (1..=3).map(|id| m.view().item(id).unwrap().stock).collect();
+    assert_eq!(stocks, [50, 7, 50]);
+    assert!(!m.state.has_sold_out());
+    assert_eq!(m.run(Command::Restock), Outcome::Restocked(0));
+    m.assert_sound();
+}
+
+#[test]
+fn the_same_key_gives_the_first_reply_and_another_request_is_refused() {
+    let mut m = Machine::memory();
+    m.run(put(1, 1, 1));
+    let first = m.apply(&keyed("k", 10, order(&[(1, 1)])));
+    assert_eq!((first.outcome.clone(), first.replayed), (Outcome::Ordered(1), false));
+    let again = m.apply(&keyed("k", 20, order(&[(1, 1)])));
+    assert_eq!(again, Applied { replayed: true, ..first });
+    let other = m.apply(&keyed("k", 20, order(&[(1, 2)])));
+    assert_eq!(other.outcome, Outcome::Rejected(Rejection::KeyReused));
+    assert!(!other.replayed);
+
+    // A refusal is remembered as well, also when it would not be refused any more.
+    let refused = m.apply(&keyed("r", 30, order(&[(1, 1)])));
+    m.run(put(1, 1, 5));
+    let again = m.apply(&keyed("r", 40, order(&[(1, 1)])));
+    assert_eq!((again.outcome, again.replayed), (refused.outcome, true));
+    assert_eq!(m.state.order_count(), 1);
+    m.assert_sound();
+}
+
+#[test]
+fn keys_are_forgotten_by_log_time_and_by_number_oldest_first() {
+    let mut m = Machine::memory();
+    m.run(put(1, 1, 1000));
+    let policy = Policy { key_retention_ms: 100, key_limit: 3, ..Policy::default() };
+    m.apply(&Proposal { stamp_ms: 0, key: None, command: Command::SetPolicy(policy) });
+    let base = m.state.log_time_ms();
+    let buy = |m: &mut Machine, key: &str, at| m.apply(&keyed(key, base + at, order(&[(1, 1)])));
+    buy(&mut m, "a", 0);
+    assert!(buy(&mut m, "a", 99).replayed);
+    assert!(!buy(&mut m, "a", 100).replayed, "after the retention it is a new request");
+    for key in ["b", "c", "d"] {
+        buy(&mut m, key, 101);
+    }
+    assert_eq!(m.state.key_count(), 3, "the limit holds");
+    assert!(!buy(&mut m, "a", 102).replayed, "the oldest went first");
+    assert!(buy(&mut m, "d", 102).replayed);
+    // A leader's clock that jumps back does not bring time back.
+    assert!(!buy(&mut m, "e", 500).replayed);
+    assert!(buy(&mut m, "e", 0).replayed);
+    m.assert_sound();
+}
+
+#[test]
+fn node_ids_are_never_handed_out_twice() {
+    let mut m = Machine::memory();
+    let reserve = |at_least| Command::ReserveNodeId { at_least };
+    assert_eq!(m.run(reserve(4)), Outcome::NodeId(4));
+    assert_eq!(m.run(reserve(4)), Outcome::NodeId(5));
+    assert_eq!(m.run(reserve(1)), Outcome::NodeId(6));
+    assert_eq!(m.run(reserve(9)), Outcome::NodeId(9));
+}
+
+/// A random proposal over few items and few keys, so that everything collides.
+fn random_proposal(random: &mut ChaCha8Rng, now: &mut u64) -> Proposal {
+    *now += random.random_range(0..50);
+    let item = random.random_range(1..40u64);
+    let command = match random.random_range(0..20) {
+        0 => put(item, random.random_range(1..1000), random.random_range(0..30)),
+        1 => Command::ChangeStock(ChangeStock {
+            item,
+            change: match random.random_bool(0.5) {
+                true => StockChange::Delta(random.random_range(-20..20)),
+                false => StockChange::Set(random.random_range(0..20)),
+            },
+            reason: StockReason::Count,
+            reference: random.random_bool(0.5).then(|| "why".to_owned()),
+            precondition: Precondition::None,
+        }),
+        2 if random.random_bool(0.2) => Command::Restock,
+        3 if random.random_bool(0.05) => Command::SetPolicy(Policy {
+            key_retention_ms: random.random_range(1..20_000),
+            key_limit: random.random_range(1..3000),
+            ..Policy::default()
+        }),
+        _ => {
+            let lines = random.random_range(1..4);
+            let lines: Vec<_> = (0..lines)
+                .map(|_| (random.random_range(1..40), random.random_range(1..4)))
+                .collect();
+            order(&lines)
+        }
+    };
+    let key = random
+        .random_bool(0.7)
+        .then(|| KeyClaim::new(&format!("key {}", random.random_range(0..6000)), &command));
+    Proposal { stamp_ms: now.saturating_sub(random.random_range(0..100)), key, command }
+}
+
+/// A history of a seed: mostly proposals, now and then an entry that carries nothing.
+fn history(seed: u64, entries: usize) -> Vec<Option<Proposal>> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut now = 1_000_000;
+    (0..entries)
+        .map(|_| random.random_bool(0.98).then(|| random_proposal(&mut random, &mut now)))
+        .collect()
+}
+
+fn feed(m: &mut Machine, entries: &[Option<Proposal>]) -> Vec<Option<Applied>> {
+    entries
+        .iter()
+        .map(|entry| match entry {
+            Some(proposal) => Some(m.apply(proposal)),
+            None => {
+                let index = m.state.applied().map_or(0, |index| index + 1);
+                apply_blank(&mut m.state, index);
+                None
+            }
+        })
+        .collect()
+}
+
+fn fingerprint(m: &Machine) -> (u128, Vec<(u64, u128)>) {
+    (m.state.state_hash(), m.state.hash_ring().collect())
+}
+
+/// The same entries give the same outcomes and the same hash, however often the state was
+/// checkpointed, thrown away and loaded, exported and imported on the way, on either engine.
+#[test]
+fn a_history_gives_one_state_however_it_is_cut() {
+    for seed in 0..6 {
+        let entries = history(seed, 7000);
+        let mut plain = Machine::memory();
+        let outcomes = feed(&mut plain, &entries);
+        plain.assert_sound();
+
+        let dir = tempfile::tempdir().unwrap();
+        let volumes: [Arc<dyn Volume>; 2] = [
+            Arc::new(MemoryVolume::new()),
+            Arc::new(DirVolume::open(dir.path(), 8 << 20).unwrap()),
+        ];
+        for volume in volumes {
+            let mut random = ChaCha8Rng::seed_from_u64(seed ^ 77);
+            let (mut m, origin) = Machine::open(volume);
+            assert_eq!(origin, Origin::Empty);
+            let mut at = 0;
+            while at < entries.len() {
+                let next = (at + random.random_range(1..1500)).min(entries.len());
+                assert_eq!(feed(&mut m, &entries[at..next]), outcomes[at..next], "seed {seed}");
+                at = next;
+                match random.random_range(0..4) {
+                    0 => m.checkpoint(),
+                    1 => {
+                        // A crash: back to the last checkpoint, and the log replays the rest.
+                        let volume = m.volume.clone();
+                        drop(m);
+                        m = Machine::open(volume).0;
+                        at = m.state.applied().map_or(0, |i| usize::try_from(i).unwrap() + 1);
+                        m.assert_sound();
+                    }
+                    2 => {
+                        let (file, _) = store::build_snapshot(&*m.volume, &m.view()).unwrap();
+                        let view = m.store.install(&file).unwrap();
+                        assert_eq!(view.state.state_hash(), m.state.state_hash());
+                        (m.state, m.history) = (view.state, view.history);
+                        m.pages.clear();
+                    }
+                    _ => {}
+                }
+            }
+            assert_eq!(fingerprint(&m), fingerprint(&plain), "seed {seed}");
+            m.assert_sound();
+            // Orders that left memory are the same as those that did not.
+            for id in 1..=plain.state.order_count() {
+                assert_eq!(m.view().order(id).unwrap(), plain.view().order(id).unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn pages_of_orders_cross_from_the_engine_into_memory() {
+    let mut m = Machine::memory();
+    m.run(put(1, 1, 1_000_000));
+    for _ in 0..9000 {
+        m.run(order(&[(1, 1)]));
+    }
+    m.checkpoint();
+    let view = m.view();
+    let mut after = None;
+    let mut seen = Vec::new();
+    loop {
+        let page = view.orders(after, 1000).unwrap();
+        seen.extend(page.rows.iter().map(|order| order.id));
+        match page.next_after {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    assert!(seen.into_iter().eq(1..=9000));
+    assert_eq!(view.order(0).unwrap(), None);
+    assert_eq!(view.order(9001).unwrap(), None);
+    assert_eq!(view.orders(Some(u64::MAX), 10).unwrap().rows, []);
+}
+
+#[test]
+fn a_snapshot_that_is_cut_or_changed_anywhere_is_refused() {
+    let mut m = Machine::memory();
+    feed(&mut m, &history(3, 300));
+    let (file, _) = store::build_snapshot(&*m.volume, &m.view()).unwrap();
+    let bytes = pygmy_storage::volume::read_file(&*m.volume, &file).unwrap().unwrap();
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let before = fingerprint(&m);
+    for round in 0..400 {
+        let mut damaged = bytes.clone();
+        if round % 2 == 0 {
+            damaged.truncate(random.random_range(0..bytes.len()));
+        } else {
+            let bit = random.random_range(0..bytes.len() * 8);
+            damaged[bit / 8] ^= 1 << (bit % 8);
+        }
+        pygmy_storage::volume::write_file(&*m.volume, "incoming", &damaged).unwrap();
+        let error = m.store.install("incoming").unwrap_err();
+        assert!(error.is_damage(), "{error}");
+    }
+    assert_eq!(fingerprint(&m), before);
+    m.assert_sound();
+}
+
+#[test]
+fn a_snapshot_replaces_and_never_merges() {
+    let mut full = Machine::memory();
+    feed(&mut full, &history(1, 2000));
+    full.checkpoint();
+    let mut small = Machine::memory();
+    small.run(put(7, 1, 1));
+    let (file, _) = store::build_snapshot(&*small.volume, &small.view()).unwrap();
+    let bytes = pygmy_storage::volume::read_file(&*small.volume, &file).unwrap().unwrap();
+    pygmy_storage::volume::write_file(&*full.volume, "incoming", &bytes).unwrap();
+    let view = full.store.install("incoming").unwrap();
+    assert_eq!(view.state.state_hash(), small.state.state_hash());
+    assert_eq!((view.state.item_count(), view.state.order_count()), (1, 0));
+    assert_eq!(view.state.key_count(), 0);
+    let (again, origin) = Machine::open(full.volume.clone());
+    assert_eq!(origin, Origin::Checkpoint);
+    assert_eq!(again.state.state_hash(), small.state.state_hash());
+}
+
+#[test]
+fn a_damaged_state_database_is_rebuilt_from_the_snapshot_and_told() {
+    let volume = MemoryVolume::new();
+    let (mut m, _) = Machine::open(Arc::new(volume.clone()));
+    feed(&mut m, &history(2, 1000));
+    store::build_snapshot(&*m.volume, &m.view()).unwrap();
+    let at_snapshot = m.state.state_hash();
+    m.run(put(1, 1, 1));
+    m.checkpoint();
+    let engine = volume.engine("state-0000000001").unwrap();
+    let key = pygmy_storage::key::Key::ItemPage(0).encode(0);
+    engine.corrupt(&key, vec![1; 40]);
+    let (m, origin) = Machine::open(Arc::new(volume.clone()));
+    let Origin::Snapshot { damage } = origin else { panic!("{origin:?}") };
+    assert!(damage[0].contains("checksum"), "{damage:?}");
+    assert_eq!(m.state.state_hash(), at_snapshot);
+
+    // And with no snapshot either, it says that something was lost.
+    for file in volume.files().unwrap() {
+        volume.corrupt_file(&file, b"rubbish".to_vec());
+    }
+    let name = volume.engines().unwrap().pop().unwrap();
+    volume.engine(&name).unwrap().corrupt(&key, vec![1; 40]);
+    let (m, origin) = Machine::open(Arc::new(volume));
+    assert!(matches!(origin, Origin::Lost { .. }), "{origin:?}");
+    assert_eq!(m.state.applied(), None);
+}
+
+#[test]
+fn a_power_cut_in_any_checkpoint_leaves_the_one_before_or_this_one() {
+    let mut random = ChaCha8Rng::seed_from_u64(11);
+    let entries = history(4, 3000);
+    for _ in 0..20 {
+        let volume = MemoryVolume::new();
+        let (mut m, _) = Machine::open(Arc::new(volume.clone()));
+        let first = random.random_range(1..1500);
+        let second = random.random_range(first..3000);
+        feed(&mut m, &entries[..first]);
+        m.checkpoint();
+        let before = m.state.state_hash();
+        feed(&mut m, &entries[first..second]);
+        let engine = volume.engine("state-0000000001").unwrap();
+        engine.fail_next_syncs(1);
+        assert!(m.store.checkpoint(&m.state, &m.pages).is_err());
+        let after = m.state.state_hash();
+        volume.power_cut(|unsynced| random.random_range(0..=unsynced));
+        let (m, origin) = Machine::open(Arc::new(volume));
+        assert_eq!(origin, Origin::Checkpoint);
+        assert!([before, after].contains(&m.state.state_hash()));
+        m.assert_sound();
+    }
+}
