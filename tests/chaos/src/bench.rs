@@ -214,7 +214,7 @@ async fn work(
             continue;
         }
         if reply.is_ok_and(|reply| matches!(reply.status, 200 | 201)) {
-            micros.saturating_record(start.elapsed().as_micros() as u64);
+            micros.saturating_record(u64::try_from(start.elapsed().as_micros())?);
         } else {
             errors += 1;
         }

@@ -115,7 +115,7 @@ async fn repeat(attempt: Attempt, node: usize, client: &mut Client, shared: &Sha
     let span = Span { start, end: shared.clock.now() };
     let asked = reply.as_ref().map_err(|failure| *failure);
     let reply = shared.inspector.borrow_mut().buy(asked, key, lines);
-    Attempt { key, lines, node: node as NodeIndex, span, reply }
+    Attempt { key, lines, node: NodeIndex::new(node), span, reply }
 }
 
 /// Waits until all replicas show the same index, and gives it.

@@ -15,8 +15,25 @@ pub type LogIndex = u64;
 /// An item number.
 pub type ItemId = u32;
 
-/// A node's place in the cluster, from 0.
-pub type NodeIndex = u16;
+/// A node's place in the cluster, from 0. Shown as the node's name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeIndex(u8);
+
+impl NodeIndex {
+    /// The most nodes of a cluster.
+    pub const NODES_MAX: usize = 9;
+
+    /// A place below [`Self::NODES_MAX`].
+    pub fn new(place: usize) -> Self {
+        Self(u8::try_from(place).expect("a cluster has few nodes"))
+    }
+}
+
+impl fmt::Debug for NodeIndex {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "node{}", self.0 + 1)
+    }
+}
 
 /// Nanoseconds on the monotonic clock since the run began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -50,8 +67,8 @@ impl Clock {
 
     /// The present moment.
     pub fn now(&self) -> Moment {
-        // 2^64 nanoseconds are 584 years.
-        Moment(self.0.elapsed().as_nanos() as u64)
+        let elapsed = u64::try_from(self.0.elapsed().as_nanos());
+        Moment(elapsed.expect("2^64 nanoseconds are 584 years"))
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! 0: all is well. 1: a violation was found. 2: the run proves nothing. 3: it could not be run. With
 //! `--expect-violation` 0 means that a violation was found, and 1 that none was.
-#![forbid(unsafe_code)]
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -14,6 +13,7 @@ use pygmy_chaos::{
     failover::failover,
     faults::FaultKind,
     gaps::median,
+    history::NodeIndex,
     load::LoadSpec,
     report,
     run::{RunSpec, run},
@@ -44,8 +44,8 @@ struct ClusterArgs {
     /// The program to test
     #[arg(long, value_name = "PATH", default_value = "target/release/pygmy")]
     bin: PathBuf,
-    /// Nodes of the cluster
-    #[arg(long, default_value_t = 3)]
+    /// Nodes of the cluster: 3 or 5, or 1 where nothing is to fail
+    #[arg(long, default_value_t = 3, value_parser = nodes)]
     nodes: usize,
     /// Make the cluster's directory in here, instead of where temporary files go
     #[arg(long, value_name = "DIR")]
@@ -134,6 +134,15 @@ struct BenchArgs {
     /// Items in the store
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     items: u32,
+}
+
+fn nodes(text: &str) -> Result<usize, String> {
+    let nodes: usize = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (1..=NodeIndex::NODES_MAX).contains(&nodes) {
+        Ok(nodes)
+    } else {
+        Err(format!("must be from 1 to {}", NodeIndex::NODES_MAX))
+    }
 }
 
 const VIOLATION: u8 = 1;

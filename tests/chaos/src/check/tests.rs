@@ -5,7 +5,7 @@ use pygmy::api::{HashAt, Verification};
 use super::check;
 use crate::history::{
     Attempt, BuyReply, FinalItem, FinalOrder, Found, History, InitialItem, Key, Level, Line, Lines,
-    Moment, OrderRead, Read, Replica, Span, StockChange, StockOutcome,
+    Moment, NodeIndex, OrderRead, Read, Replica, Span, StockChange, StockOutcome,
 };
 
 const EXISTS: &str = "every confirmed order exists";
@@ -47,15 +47,16 @@ fn span(start: u64, end: u64) -> Span {
     Span { start: Moment(start * 1_000_000), end: Moment(end * 1_000_000) }
 }
 
-fn attempt(number: u32, lines: Lines, node: u16, span: Span, reply: BuyReply) -> Attempt {
-    Attempt { key: key(number), lines, node, span, reply }
+fn attempt(number: u32, lines: Lines, node: usize, span: Span, reply: BuyReply) -> Attempt {
+    Attempt { key: key(number), lines, node: NodeIndex::new(node), span, reply }
 }
 
 fn sold(order: u64, index: u64, total_cents: u64) -> BuyReply {
     BuyReply::Confirmed { order, index, total_cents, replayed: false }
 }
 
-fn read(level: Level, node: u16, at: Span, index: u64, stock: u64, version: u64) -> Read {
+fn read(level: Level, node: usize, at: Span, index: u64, stock: u64, version: u64) -> Read {
+    let node = NodeIndex::new(node);
     Read { client: 9, node, level, item: 1, span: at, index, stock, version }
 }
 
@@ -138,7 +139,7 @@ fn good() -> History {
         order_reads: vec![OrderRead {
             order: 1,
             key: key(1),
-            node: 2,
+            node: NodeIndex::new(2),
             span: span(29, 31),
             index: 10,
             found: Found::Same,

@@ -81,7 +81,8 @@ impl Injector {
         for fault in faults {
             sleep_until(began + fault.at).await;
             let wanted = if fault.kind.takes_all() { minority(self.cluster.len()) } else { 1 };
-            let slots = Arc::clone(&self.slots).acquire_many_owned(wanted as u32).await?;
+            let wanted = u32::try_from(wanted).expect("a cluster has few nodes");
+            let slots = Arc::clone(&self.slots).acquire_many_owned(wanted).await?;
             running.spawn_local(Rc::clone(&self).carry_out(fault, slots));
         }
         while let Some(ended) = running.join_next().await {

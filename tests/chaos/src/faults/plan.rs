@@ -107,7 +107,7 @@ impl Planner {
         let taken = hold
             + match kind {
                 FaultKind::KillAgain => again_after * 2,
-                FaultKind::KillAll | FaultKind::RestartAll => stagger * self.nodes as u32,
+                FaultKind::KillAll | FaultKind::RestartAll => stagger.mul_f64(self.nodes as f64),
                 _ => Duration::ZERO,
             };
         let at = if kind.takes_all() {

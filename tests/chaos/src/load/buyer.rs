@@ -181,7 +181,7 @@ impl Buyer {
                 self.picker.failed(node, span.end);
             }
         }
-        self.attempts.push(Attempt { key, lines, node: node as NodeIndex, span, reply });
+        self.attempts.push(Attempt { key, lines, node: NodeIndex::new(node), span, reply });
         reply
     }
 }

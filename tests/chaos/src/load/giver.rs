@@ -16,14 +16,14 @@ use crate::{
     protocol::Inspector,
 };
 
-/// Share of the demand that is met.
-const SUPPLY_SHARE: f64 = 0.7;
+/// How much of the demand is met.
+const SUPPLY_PERCENT: u64 = 70;
 /// Between two changes.
 const PAUSE: Duration = Duration::from_millis(15);
 /// Between two sendings of the same change.
 const RETRY_PAUSE: Duration = Duration::from_millis(30);
 /// The most pieces received at once.
-const RECEIVED_MAX: i64 = 1_000;
+const RECEIVED_MAX: u64 = 1_000;
 
 /// The one stock-giver.
 pub(super) struct Giver {
@@ -31,13 +31,14 @@ pub(super) struct Giver {
     client: Client,
     picker: Picker,
     rng: ChaCha8Rng,
+    number: u32,
     changes: Vec<StockChange>,
 }
 
 impl Giver {
     pub(super) fn new(shared: Rc<Shared>, client: Client, rng: ChaCha8Rng) -> Self {
         let picker = Picker::new(client.node_count());
-        Self { shared, client, picker, rng, changes: Vec::new() }
+        Self { shared, client, picker, rng, number: 0, changes: Vec::new() }
     }
 
     /// Gives until the load is over.
@@ -46,12 +47,12 @@ impl Giver {
         while !self.shared.over() {
             tokio::time::sleep(PAUSE).await;
             let wanted = self.shared.demand.get();
-            let due = ((wanted - met) as f64 * SUPPLY_SHARE) as i64;
+            let due = (wanted - met) * SUPPLY_PERCENT / 100;
             let delta = if self.rng.random_bool(0.05) {
                 -self.rng.random_range(1..=3)
             } else if due > 0 {
                 met = wanted;
-                due.min(RECEIVED_MAX)
+                due.min(RECEIVED_MAX).cast_signed()
             } else {
                 continue;
             };
@@ -63,8 +64,9 @@ impl Giver {
     async fn change(&mut self, delta: i64) {
         let item = self.shared.items[self.rng.random_range(0..self.shared.items.len())];
         let start = self.shared.clock.now();
+        self.number += 1;
         let mut change = StockChange {
-            number: self.changes.len() as u32 + 1,
+            number: self.number,
             item,
             delta,
             span: Span { start, end: start },

@@ -145,8 +145,9 @@ impl Load {
             rng
         };
         let mut readers = Vec::new();
+        let mut ids = 0..;
         let mut reader = |style, rng| {
-            let id = readers.len() as u32;
+            let id = ids.next().expect("the range has no end");
             let reader = reader::Reader::new(id, style, Rc::clone(&shared), client(), rng);
             readers.push(tokio::task::spawn_local(reader.run()));
         };

@@ -154,7 +154,7 @@ impl Reader {
         index: LogIndex,
         (item, stock, version): (ItemId, u64, LogIndex),
     ) {
-        let node = node as NodeIndex;
+        let node = NodeIndex::new(node);
         self.reads.push(Read { client: self.id, node, level, item, span, index, stock, version });
     }
 }
@@ -209,7 +209,7 @@ impl OrderReader {
         };
         self.picker.answered(node);
         self.shared.confirmed(&self.shared.reads_confirmed, index);
-        let node = node as NodeIndex;
+        let node = NodeIndex::new(node);
         self.reads.push(OrderRead { order, key, node, span, index, found });
     }
 }

@@ -339,7 +339,7 @@ async fn items(State(node): State<Node>) -> Response {
 
 async fn order(State(node): State<Node>, Path(id): Path<u64>) -> Response {
     let inner = node.inner.lock().unwrap();
-    match inner.orders.get(id as usize - 1) {
+    match inner.orders.iter().find(|order| order.id == id) {
         Some(order) => reply_with(&node, StatusCode::OK, inner.index, order),
         None => {
             let problem = problem(404, "not_found");

@@ -1,5 +1,6 @@
 //! Whole chaos runs with real processes and real faults, against a store that the test keeps in memory:
 //! a correct one passes, and each deliberate mistake is found.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod fake_store;
 
