@@ -1,7 +1,7 @@
 //! Where log lines go and what they look like.
 //!
-//! Servers log to standard error, for people or as JSON; the other subcommands do not log, they print
-//! what they have to say. Called once, before anything is logged.
+//! Servers log to standard error, for people or as JSON; the other subcommands do not log, they
+//! print what they have to say. Called once, before anything is logged.
 
 use tracing_subscriber::EnvFilter;
 

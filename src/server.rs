@@ -1,11 +1,237 @@
-//! The composition root: what a node and a facade are made of.
+//! The composition root: what a node and a facade are made of, and how they end.
 
-/// Runs a node until it is told to stop.
-pub async fn serve_node(config: crate::config::NodeConfig) -> anyhow::Result<()> {
-    anyhow::bail!("node {}: not linked yet", config.node.name)
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use pygmy_raft::{
+    network::http::{HttpTransport, router as peer_router},
+    node::{Node, Settings, Timing},
+    state_machine::CheckpointPolicy,
+    types::{Member, NodeId, Role, Tokio},
+};
+use pygmy_storage::{command::Policy, volume::DirVolume};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::{
+    config::{FacadeConfig, MemberConfig, NodeConfig},
+    facade::{Facade, Settings as FacadeSettings},
+    http::{
+        node::{Settings as ApiSettings, router as api_router},
+        serve::{self, Limits},
+    },
+};
+
+/// How long requests that are under way may take at a stop.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Bytes of the log's end that are kept in memory.
+const LOG_CACHE_BYTES: usize = 16 << 20;
+/// Reads, and writes that are passed on, that may wait at once; the interface's own bound is lower.
+const WAITING_MAX: usize = 16_384;
+/// Connections of peers: a few from each member.
+const PEER_CONNECTIONS_MAX: usize = 1024;
+
+/// Runs a node until it is told to stop, or until it must.
+///
+/// Errors: it could not start, or a fault stopped it; the process must end with a failure.
+pub async fn serve_node(config: NodeConfig) -> anyhow::Result<()> {
+    let api_listener = bind(config.api.listen, "api.listen").await?;
+    let peer_listener = bind(config.peer.listen, "peer.listen").await?;
+    let data_dir = config.node.data_dir.clone();
+    let cache_bytes = config.storage.cache_mb << 20;
+    let volume = tokio::task::spawn_blocking(move || DirVolume::open(&data_dir, cache_bytes))
+        .await
+        .context("opening the data directory was cut off")??;
+
+    tracing::info!(
+        name = config.node.name,
+        version = env!("CARGO_PKG_VERSION"),
+        data = %config.node.data_dir.display(),
+        api = %config.api.listen,
+        peer = %config.peer.listen,
+        "starting"
+    );
+    if cfg!(feature = "sabotage") {
+        tracing::warn!("this build can put known bugs back: for tests only, never for data");
+    }
+    let transport = HttpTransport::new().context("setting up the peer client")?;
+    let node =
+        Node::<Tokio, _>::start(Arc::new(volume), node_settings(&config)?, transport).await?;
+
+    let (stop, stopping) = watch::channel(false);
+    let stopped = |mut stopping: watch::Receiver<bool>| async move {
+        // A sender that is gone means stop as well.
+        let _ = stopping.wait_for(|stop| *stop).await;
+    };
+    let (peer_stop, peer_stopping) = watch::channel(false);
+    let peers = tokio::spawn(serve::serve(
+        peer_listener,
+        peer_router(node.clone()),
+        Limits { max_connections: PEER_CONNECTIONS_MAX, ..Limits::default() },
+        stopped(peer_stopping),
+        Duration::from_secs(1),
+    ));
+    let limits = Limits {
+        max_connections: config.api.max_connections,
+        header_timeout: Duration::from_millis(config.api.header_timeout_ms),
+        first_byte_timeout: Duration::from_millis(config.api.header_timeout_ms),
+        ..Limits::default()
+    };
+    let app = api_router(node.clone(), api_settings(&config));
+    let mut api = tokio::spawn(serve::serve(api_listener, app, limits, stopped(stopping), DRAIN));
+
+    let establishing = node.clone();
+    let mut established = tokio::spawn(async move { establishing.establish().await });
+    let mut forming = true;
+    let fault = loop {
+        tokio::select! {
+            result = &mut established, if forming => match result {
+                Ok(Ok(())) => forming = false,
+                Ok(Err(error)) => break Some(error.to_string()),
+                Err(error) => break Some(format!("forming the cluster was cut off: {error}")),
+            },
+            reason = node.stopped() => break Some(format!("the Raft core has stopped: {reason}")),
+            ended = &mut api => break Some(format!("the API listener has ended: {ended:?}")),
+            signal = told_to_stop() => {
+                tracing::info!(signal = signal?, "stopping");
+                break None;
+            }
+        }
+    };
+    if let Some(fault) = fault {
+        // Whatever is in memory may be wrong: nothing is finished, nothing is written.
+        bail!("{fault}");
+    }
+    node.hand_over().await;
+    stop.send_replace(true);
+    match api.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the API listener did not end well"),
+        Err(error) => tracing::warn!(%error, "the API listener did not end well"),
+    }
+    node.stop().await;
+    peer_stop.send_replace(true);
+    if let Err(error) = peers.await {
+        tracing::warn!(%error, "the peer listener did not end well");
+    }
+    tracing::info!("stopped");
+    Ok(())
 }
 
 /// Runs a facade until it is told to stop.
-pub async fn serve_facade(config: crate::config::FacadeConfig) -> anyhow::Result<()> {
-    anyhow::bail!("facade {}: not linked yet", config.facade.name)
+///
+/// Errors: it could not start, or its listener failed.
+pub async fn serve_facade(config: FacadeConfig) -> anyhow::Result<()> {
+    let section = config.facade;
+    let listener = bind(section.listen, "facade.listen").await?;
+    tracing::info!(
+        name = section.name,
+        version = env!("CARGO_PKG_VERSION"),
+        listen = %section.listen,
+        seeds = ?section.seeds,
+        "starting"
+    );
+    let limits = Limits {
+        max_connections: section.max_connections,
+        header_timeout: Duration::from_millis(section.header_timeout_ms),
+        first_byte_timeout: Duration::from_millis(section.header_timeout_ms),
+        ..Limits::default()
+    };
+    let facade = Facade::start(FacadeSettings {
+        name: section.name,
+        seeds: section.seeds,
+        deadline: Duration::from_millis(section.deadline_ms),
+        attempt_timeout: Duration::from_millis(section.attempt_timeout_ms),
+        cache_ttl: Duration::from_secs(section.cache_ttl_s),
+        cache_entries: section.cache_entries,
+        max_in_flight: section.max_in_flight,
+        body_limit: section.body_limit_bytes,
+        legacy_get_buy: section.legacy_get_buy,
+        ..FacadeSettings::default()
+    });
+    let told = facade.clone();
+    let stop = async move {
+        match told_to_stop().await {
+            Ok(signal) => tracing::info!(signal, "stopping"),
+            Err(error) => tracing::error!(%error, "signals cannot be received; stopping"),
+        }
+        told.begin_shutdown();
+    };
+    let served = serve::serve(listener, facade.router(), limits, stop, DRAIN).await;
+    facade.shutdown();
+    tracing::info!("stopped");
+    served.context("the listener failed")
+}
+
+async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{key}: cannot listen on {address}; is something else using it?"))
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn told_to_stop() -> std::io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+fn api_settings(config: &NodeConfig) -> ApiSettings {
+    ApiSettings {
+        request_timeout: Duration::from_millis(config.api.request_timeout_ms),
+        body_limit_bytes: config.api.body_limit_bytes,
+        max_in_flight: config.api.max_in_flight,
+        legacy_get_buy: config.api.legacy_get_buy,
+    }
+}
+
+fn node_settings(config: &NodeConfig) -> anyhow::Result<Settings> {
+    let bootstrap: Vec<(NodeId, Member)> =
+        config.cluster.members.iter().map(|row| (row.id, member(row))).collect();
+    let policy = &config.policy;
+    Ok(Settings {
+        member: member(config.member()),
+        bootstrap,
+        join: config.cluster.join,
+        cluster_name: config.cluster.name.clone(),
+        secret: config.cluster.secret.expose().to_owned(),
+        timing: Timing {
+            heartbeat: Duration::from_millis(config.raft.heartbeat_ms),
+            election_min: Duration::from_millis(config.raft.election_min_ms),
+            election_max: Duration::from_millis(config.raft.election_max_ms),
+        },
+        checkpoint: CheckpointPolicy {
+            entries: config.storage.checkpoint_entries,
+            interval: Duration::from_millis(config.storage.checkpoint_interval_ms),
+        },
+        snapshot_entries: config.storage.snapshot_entries,
+        keep_log_entries: config.storage.keep_log_entries,
+        log_cache_bytes: LOG_CACHE_BYTES,
+        policy: Policy {
+            key_retention_ms: policy.key_retention_hours.saturating_mul(3_600_000),
+            key_limit: policy.key_limit,
+            restock_quantity: policy.restock_quantity,
+            restock_interval_ms: policy
+                .restock
+                .then(|| policy.restock_interval_s.saturating_mul(1000)),
+        },
+        failure_window: Duration::from_millis(config.cluster.failure_window_ms),
+        waiting_max: WAITING_MAX,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+fn member(row: &MemberConfig) -> Member {
+    Member {
+        name: row.name.clone(),
+        api: row.api.clone(),
+        peer: row.peer.clone(),
+        roles: row.roles.iter().filter_map(|role| Role::parse(role.as_str())).collect(),
+    }
 }

@@ -56,8 +56,8 @@ impl Input for Terminal {
     }
 }
 
-/// A pipe or a file. Prompts are printed all the same, followed by the line that answers them, so that
-/// what comes out reads like a visit.
+/// A pipe or a file. Prompts are printed all the same, followed by the line that answers them, so
+/// that what comes out reads like a visit.
 pub struct Pipe<R, W> {
     reader: R,
     writer: W,
@@ -161,7 +161,8 @@ impl<I: Input, W: Write> Shop<I, W> {
         match self.runtime.block_on(self.client.search(topic)) {
             Ok(found) if found.is_empty() => writeln!(
                 self.output,
-                "There are no titles under {topic:?}. Topics are written like DistributedSystems, GraduateSchool \
+                "There are no titles under {topic:?}. Topics are written like DistributedSystems, \
+                GraduateSchool \
                  or Misc."
             )?,
             Ok(found) => {
@@ -226,7 +227,8 @@ impl<I: Input, W: Write> Shop<I, W> {
                 Err(ClientError::OutcomeUnknown { .. }) => {
                     writeln!(
                         self.output,
-                        "The store did not say whether it took your order. Press Enter to ask again, which never \
+                        "The store did not say whether it took your order. Press Enter to ask \
+                        again, which never \
                          buys it twice, or b to leave it at that."
                     )?;
                     let answer = self.input.line("> ")?;
@@ -235,7 +237,8 @@ impl<I: Input, W: Write> Shop<I, W> {
                     }
                     writeln!(
                         self.output,
-                        "It is not known whether item {number} was bought. This finds out later, and buys it if it \
+                        "It is not known whether item {number} was bought. This finds out later, \
+                        and buys it if it \
                          was not: pygmy buy {number} --key {key}"
                     )?;
                     if answer.is_none() {

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand, value_parser};
 
 use super::Stop;
+use crate::api::QUANTITY_MAX;
 use crate::client::{Client, Timeouts, is_key};
 
 const EXIT_CODES: &str = "\
@@ -17,6 +19,14 @@ Exit codes:
   4  whether the change was made is not known; the message says how to find out
 
 Start: pygmy serve --single        Then: pygmy load config/catalog.csv && pygmy shop";
+
+/// Why stock may change.
+const REASONS: [&str; 5] = ["received", "count", "damaged", "returned", "correction"];
+
+/// Up to a day: longer is a slip of the hand.
+fn seconds() -> RangedU64ValueParser {
+    value_parser!(u64).range(1..=86_400)
+}
 
 /// Pygmy, the world's smallest book store: a replicated catalog and order store.
 #[derive(Debug, Parser)]
@@ -32,6 +42,7 @@ pub(super) enum Command {
     #[command(after_help = "Examples:
   pygmy serve --single --data /tmp/pygmy
   pygmy serve --config config/cluster/node1.toml
+  pygmy serve --config config/cluster/node2.toml --join
   pygmy serve --config config/cluster/node1.toml --set raft.heartbeat_ms=50")]
     Serve(Serve),
     /// Run a facade in front of a cluster
@@ -105,7 +116,7 @@ pub(super) struct Remote {
     #[arg(long, env = "PYGMY_URL", default_value = "http://127.0.0.1:8080")]
     pub(super) url: String,
     /// How long to try before giving up, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = seconds())]
     pub(super) timeout: u64,
 }
 
@@ -161,6 +172,9 @@ pub(super) struct Serve {
     /// Directory of the databases [default with --single: pygmy-data]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
+    /// With an empty directory: join the cluster that exists, in the place of the member of this name
+    #[arg(long, conflicts_with = "single")]
+    pub(super) join: bool,
     #[command(flatten)]
     pub(super) overrides: Overrides,
 }
@@ -215,7 +229,7 @@ pub(super) struct Buy {
     /// The item number
     pub(super) number: u64,
     /// Pieces
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=crate::api::QUANTITY_MAX))]
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u64).range(1..=QUANTITY_MAX))]
     pub(super) quantity: u64,
     /// Who orders
     #[arg(long)]
@@ -249,7 +263,7 @@ pub(super) struct Orders {
 #[derive(Debug, Args)]
 pub(super) struct Page {
     /// Rows, at most
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, default_value_t = 100, value_parser = value_parser!(u16).range(1..=1000))]
     pub(super) limit: u16,
     /// Where the page before ended
     #[arg(long)]
@@ -298,7 +312,7 @@ pub(super) struct Stock {
     #[arg(long)]
     pub(super) set: Option<u64>,
     /// Why
-    #[arg(long, default_value = "received", value_parser = ["received", "count", "damaged", "returned", "correction"])]
+    #[arg(long, default_value = "received", value_parser = REASONS)]
     pub(super) reason: String,
     /// A reference of your own, kept in the ledger
     #[arg(long)]
@@ -330,7 +344,7 @@ pub(super) struct Verify {
     #[command(flatten)]
     pub(super) reading: Reading,
     /// How long one member may take to check itself, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = seconds())]
     pub(super) member_timeout: u64,
 }
 
@@ -349,7 +363,7 @@ pub(super) struct Wait {
     #[arg(long, env = "PYGMY_URL", default_value = "http://127.0.0.1:8080")]
     pub(super) url: String,
     /// How long to wait, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = seconds())]
     pub(super) timeout: u64,
     /// Wait for this process alone, whether or not the cluster has a leader
     #[arg(long)]

@@ -1,7 +1,7 @@
 //! `pygmy load`: a catalog from a CSV file into the store, once.
 //!
-//! The whole file is read and checked before anything is sent, so that a wrong row leaves nothing half
-//! done. What exists already is left alone: loading again is harmless.
+//! The whole file is read and checked before anything is sent, so that a wrong row leaves nothing
+//! half done. What exists already is left alone: loading again is harmless.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -62,7 +62,8 @@ pub(super) async fn load(args: Load) -> Result<Answer, Stop> {
     let Counts { created, already_there } = counts;
     if let Err(error) = result {
         let message = format!(
-            "{} of {total} items done ({created} created, {already_there} already there), then: {error}\nLoad the \
+            "{} of {total} items done ({created} created, {already_there} already there), then: \
+            {error}\nLoad the \
              file again to go on; what is there is left alone",
             created + already_there,
         );
@@ -104,8 +105,8 @@ fn read(path: &Path) -> Result<BTreeMap<u64, PutItem>, Stop> {
         }
         match row {
             Ok(row) => {
-                // The header is line 1. Rows with line breaks in quotes shift what follows, so rows are
-                // counted and not lines.
+                // The header is line 1. Rows with line breaks in quotes shift what follows, so rows
+                // are counted and not lines.
                 let place = format!("{shown}: row {}", count + 1);
                 if let Err(problem) = accept(row, &mut rows) {
                     problems.push(format!("{place}: {problem}"));
@@ -119,7 +120,8 @@ fn read(path: &Path) -> Result<BTreeMap<u64, PutItem>, Stop> {
     }
     if rows.is_empty() {
         return Err(Stop::usage(format!(
-            "{shown}: has no rows; the first line is ItemNumber,Title,Topic,Cost,Stock and an item follows on each"
+            "{shown}: has no rows; the first line is ItemNumber,Title,Topic,Cost,Stock and an \
+            item follows on each"
         )));
     }
     Ok(rows)
@@ -152,5 +154,23 @@ fn in_words(error: &csv::Error) -> String {
             format!("row {row}: has {len} fields instead of {expected_len}")
         }
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_catalog_has_the_originals_seven_titles() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/catalog.csv");
+        let rows = read(&path).expect("is valid");
+        assert_eq!(rows.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(rows[&5].title, "How to finish Project 3 on time");
+        for item in rows.values() {
+            let topics = ["DistributedSystems", "GraduateSchool", "Misc"];
+            assert!(topics.contains(&item.topic.as_str()), "{item:?}");
+            assert!(item.price_cents > 0 && item.stock > Some(0), "{item:?}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The command line: what each subcommand does, prints and exits with.
 //!
 //! A subcommand returns what it has to say and its exit code; only [`run`] writes to the standard
-//! streams (the progress of `load`, `wait` and `shop` aside). Nothing here exits the process, and no
-//! error ends in [`Exit::Ok`].
+//! streams (the progress of `load`, `wait` and `shop` aside). Nothing here exits the process, and
+//! no error ends in [`Exit::Ok`].
 
 mod args;
 mod load;
@@ -104,7 +104,8 @@ impl From<ClientError> for Stop {
         let mut message = error.to_string();
         match &error {
             ClientError::Unavailable { .. } => {
-                message += "; nothing was changed. Try again, see `pygmy cluster status`, or name another store with --url";
+                message += "; nothing was changed. Try again, see `pygmy cluster status`, or name \
+                another store with --url";
             }
             ClientError::OutcomeUnknown { key, .. } => {
                 message += &format!(". Run the same command again with --key {key}");

@@ -92,7 +92,8 @@ pub(super) async fn cluster_status(args: Reading) -> Result<Answer, Stop> {
     let note = cluster.leader.is_none().then(|| {
         let down = cluster.members.iter().filter(|member| !member.up).count();
         format!(
-            "No leader: writes and linearizable reads wait. {down} of {} members are down; a majority must be up.",
+            "No leader: writes and linearizable reads wait. {down} of {} members are down; a \
+            majority must be up.",
             cluster.members.len()
         )
     });

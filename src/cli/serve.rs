@@ -14,6 +14,9 @@ pub(super) async fn node(args: Serve) -> Result<Answer, Stop> {
         };
         sources = sources.with_flag("--data", "node.data_dir", data);
     }
+    if args.join {
+        sources = sources.with_flag("--join", "cluster.join", "true");
+    }
     let config =
         if args.single { NodeConfig::load_single(&sources)? } else { NodeConfig::load(&sources)? };
     if args.overrides.check {

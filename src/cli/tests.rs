@@ -345,7 +345,8 @@ async fn a_catalog_is_loaded_once_and_what_exists_is_left_alone() {
     .await;
     let ran = load(
         &mock.url,
-        "ItemNumber,Title,Topic,Cost,Stock\n1,\"A, and B\",Misc,9.99,4\n2,C,Misc,20,0\n3, D ,Misc,0.5,1\n",
+        "ItemNumber,Title,Topic,Cost,Stock\n1,\"A, and B\",Misc,9.99,4\n2,C,Misc,20,0\n3, D \
+        ,Misc,0.5,1\n",
     )
     .await;
     assert_eq!(
@@ -384,17 +385,20 @@ async fn a_wrong_catalog_is_refused_before_anything_is_sent() {
         ),
         (
             format!("{head}\n1,A,Misc,9.99,-4\n"),
-            "nothing was loaded:\nFILE: row 1: field 4: invalid digit found in string; the columns are \
+            "nothing was loaded:\nFILE: row 1: field 4: invalid digit found in string; the \
+            columns are \
              ItemNumber,Title,Topic,Cost,Stock",
         ),
         (
             "Number,Title,Topic,Cost,Stock\n1,A,Misc,9.99,4\n".to_owned(),
-            "nothing was loaded:\nFILE: row 1: unknown field `Number`, expected one of `ItemNumber`, `Title`, \
+            "nothing was loaded:\nFILE: row 1: unknown field `Number`, expected one of \
+            `ItemNumber`, `Title`, \
              `Topic`, `Cost`, `Stock`; the columns are ItemNumber,Title,Topic,Cost,Stock",
         ),
         (
             format!("{head}\n"),
-            "FILE: has no rows; the first line is ItemNumber,Title,Topic,Cost,Stock and an item follows on each",
+            "FILE: has no rows; the first line is ItemNumber,Title,Topic,Cost,Stock and an item \
+            follows on each",
         ),
     ] {
         let ran = load(&mock.url, &text).await;
@@ -477,6 +481,7 @@ async fn a_configuration_is_checked_without_starting_anything() {
     assert_eq!(stop.exit, Exit::Usage);
     assert_eq!(
         stop.message,
-        "flag --set raft.heartbeat_ms: raft.heartbeat_ms: 0 must be a whole number from 1 to 60000 (default 75)"
+        "flag --set raft.heartbeat_ms: raft.heartbeat_ms: 0 must be a whole number from 1 to \
+        60000 (default 75)"
     );
 }

@@ -1,7 +1,7 @@
 //! `pygmy verify`: every member checks itself, then they are held against each other.
 //!
-//! Each replica derives its state anew at its own address; here only hashes are compared, at indexes
-//! that several replicas report. What could not be asked or compared is not a pass.
+//! Each replica derives its state anew at its own address; here only hashes are compared, at
+//! indexes that several replicas report. What could not be asked or compared is not a pass.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,8 +14,8 @@ use super::{Answer, Exit, Stop, show};
 use crate::api::{Member, Verification};
 use crate::client::{Client, Timeouts};
 
-/// How often members are asked again when they have no index in common yet, as under load just after
-/// the start.
+/// How often members are asked again when they have no index in common yet, as under load just
+/// after the start.
 const ROUNDS_MAX: usize = 5;
 /// The pause before asking again.
 const PAUSE: Duration = Duration::from_millis(300);

@@ -46,7 +46,8 @@ pub(super) async fn wait(args: Wait) -> Result<Answer, Stop> {
             progress.finish();
             return Err(Stop {
                 message: format!(
-                    "{} did not answer within {} s: {reason}; look at the servers' logs, or wait longer with --timeout",
+                    "{} did not answer within {} s: {reason}; look at the servers' logs, or wait \
+                    longer with --timeout",
                     client.url(),
                     args.timeout
                 ),

@@ -18,8 +18,9 @@ pub enum ClientError {
     /// The idempotency key cannot be sent; nothing was.
     #[error("the idempotency key must be 1 to 255 visible ASCII characters")]
     Key,
-    /// The store said no, and sending the same again would not change that: out of stock, not found,
-    /// a precondition that fails, a request that it does not understand. Nothing was changed.
+    /// The store said no, and sending the same again would not change that: out of stock, not
+    /// found, a precondition that fails, a request that it does not understand. Nothing was
+    /// changed.
     #[error("{}", .0.detail)]
     Refused(Box<Problem>),
     /// The store could not answer in time. A write was not applied.
@@ -38,7 +39,8 @@ pub enum ClientError {
     /// A write may have been applied, or may yet be. Sending it again *with the same key* finds out
     /// and cannot apply it twice.
     #[error(
-        "the store at {url} may or may not have done it ({attempts} tries in {waited_ms} ms): {last}; \
+        "the store at {url} may or may not have done it ({attempts} tries in {waited_ms} ms): \
+        {last}; \
          send it again with the idempotency key {key} to find out, it cannot be done twice"
     )]
     OutcomeUnknown {

@@ -143,7 +143,8 @@ pub(crate) fn item(id: u64, title: &str, stock: u64) -> Value {
 /// An order of one line as the store shows it.
 pub(crate) fn order(id: u64, item: u64) -> Value {
     json!({
-        "id": id, "lines": [{"item": item, "title": "RPCs for Dummies", "quantity": 1, "unit_price_cents": 1999}],
+        "id": id, "lines": [{"item": item, "title": "RPCs for \
+        Dummies", "quantity": 1, "unit_price_cents": 1999}],
         "total_cents": 1999, "status": "placed", "placed_at": "2025-01-02T03:04:05Z", "index": 77,
     })
 }

@@ -2,8 +2,8 @@
 //!
 //! It owns the retries of one caller: within a deadline it repeats what can be repeated, a write
 //! always with the idempotency key of its first try, and it remembers the newest log index it has
-//! seen, so that a reader sees his own writes on any replica. It never guesses: a write that may have
-//! been applied is [`ClientError::OutcomeUnknown`] and carries the key that finds out.
+//! seen, so that a reader sees his own writes on any replica. It never guesses: a write that may
+//! have been applied is [`ClientError::OutcomeUnknown`] and carries the key that finds out.
 //!
 //! ```no_run
 //! use pygmy::api::{NewOrder, NewOrderLine};

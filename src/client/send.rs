@@ -1,8 +1,8 @@
 //! One call with its retries.
 //!
-//! The rule that everything here serves: a write is repeated only with the same idempotency key, and
-//! once one try may have reached the log, only an answer that went through the log makes the outcome
-//! known again.
+//! The rule that everything here serves: a write is repeated only with the same idempotency key,
+//! and once one try may have reached the log, only an answer that went through the log makes the
+//! outcome known again.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,8 @@ const REPLY_BYTES_MAX: usize = 64 << 20;
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// The longest pause between tries, whatever `Retry-After` says: the deadline bounds the sum.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// The least time for another try. With less, nothing could come of it but a write of unknown outcome.
+/// The least time for another try. With less, nothing could come of it but a write of unknown
+/// outcome.
 const REMAINDER_MIN: Duration = Duration::from_millis(100);
 
 /// How long the parts of a call may take.
@@ -26,8 +27,8 @@ const REMAINDER_MIN: Duration = Duration::from_millis(100);
 pub struct Timeouts {
     /// Until a connection stands.
     pub connect: Duration,
-    /// One try, from sending to the last byte of the reply. Longer than the facade's own deadline, so
-    /// that the facade can wait out an election.
+    /// One try, from sending to the last byte of the reply. Longer than the facade's own deadline,
+    /// so that the facade can wait out an election.
     pub attempt: Duration,
     /// All tries together.
     pub total: Duration,
@@ -157,8 +158,8 @@ fn wait_for(after: Option<Duration>, pause: Duration) -> Duration {
     after.unwrap_or_default().min(PAUSE_MAX).max(pause)
 }
 
-/// Whether a refusal is an outcome that the log recorded, or would have: it then also speaks for the
-/// tries before it with the same key.
+/// Whether a refusal is an outcome that the log recorded, or would have: it then also speaks for
+/// the tries before it with the same key.
 fn through_the_log(problem: &Problem) -> bool {
     matches!(problem.status, 404 | 409 | 412 | 422)
 }
@@ -195,9 +196,10 @@ async fn attempt(
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
+    let outcome = response.headers().get(header::OUTCOME).and_then(outcome_from);
     match read_body(response).await {
         Ok(body) if status.is_success() => Verdict::Done(Reply { status, body }),
-        Ok(body) => judge(status, after, &body, call.key.is_some()),
+        Ok(body) => judge(status, after, outcome, &body, call.key.is_some()),
         Err(failure) => Verdict::AgainUnknown(failure, None),
     }
 }
@@ -214,9 +216,15 @@ async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> 
 }
 
 /// What a reply without success means.
-fn judge(status: StatusCode, after: Option<Duration>, body: &[u8], write: bool) -> Verdict {
+fn judge(
+    status: StatusCode,
+    after: Option<Duration>,
+    outcome: Option<WriteOutcome>,
+    body: &[u8],
+    write: bool,
+) -> Verdict {
     let problem = serde_json::from_slice::<Problem>(body).ok().map(Box::new);
-    let outcome = problem.as_ref().and_then(|problem| problem.outcome);
+    let outcome = problem.as_ref().and_then(|problem| problem.outcome).or(outcome);
     let retryable = problem.as_ref().is_none_or(|problem| problem.retryable);
     let failure = |problem: Option<Box<Problem>>| match problem {
         Some(problem) => Failure::Problem(problem),
@@ -246,6 +254,16 @@ fn judge(status: StatusCode, after: Option<Duration>, body: &[u8], write: bool) 
             None => Verdict::Stop(failure(problem)),
         },
         _ => Verdict::Stop(failure(problem)),
+    }
+}
+
+/// The outcome as a header: the original's replies have no room for it in their bodies.
+fn outcome_from(value: &HeaderValue) -> Option<WriteOutcome> {
+    match value.as_bytes() {
+        b"applied" => Some(WriteOutcome::Applied),
+        b"not_applied" => Some(WriteOutcome::NotApplied),
+        b"unknown" => Some(WriteOutcome::Unknown),
+        _ => None,
     }
 }
 

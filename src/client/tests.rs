@@ -222,7 +222,8 @@ async fn queries_paths_and_preconditions_are_written_as_the_interface_wants() {
 #[tokio::test]
 async fn the_originals_endpoints_are_understood() {
     let fields = json!({
-        "ItemNumber": "5", "Title": "How to finish Project 3 on time", "Topic": "DistributedSystems",
+        "ItemNumber": "5", "Title": "How to finish Project 3 on \
+        time", "Topic": "DistributedSystems",
         "Cost": "9.99", "Stock": "4", "Time": "Wed, 24 Apr 2019 22:43:09 GMT",
     });
     let mut bought = fields.clone();
@@ -244,6 +245,20 @@ async fn the_originals_endpoints_are_understood() {
     assert_eq!(store.buy(8).await.expect("answers"), Purchase::NoSuchItem);
     assert!(store.search("R & D/").await.expect("answers").is_empty());
     assert_eq!(store.heartbeat().await.expect("answers")["order2"], 0);
+}
+
+#[tokio::test]
+async fn an_original_purchase_tells_not_bought_from_not_known() {
+    let away = || Say::json(503, json!({"Result": "0"}));
+    let mock = Mock::script(vec![away().with("pygmy-outcome", "not_applied")]).await;
+    let error = client(&mock, quick()).await.buy(5).await.expect_err("gives up");
+    assert!(matches!(error, ClientError::Unavailable { attempts: 2.., .. }), "{error:?}");
+    let mock = Mock::script(vec![away()]).await;
+    let error = client(&mock, quick()).await.buy(5).await.expect_err("gives up");
+    assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error:?}");
+    let keys: Vec<_> =
+        mock.seen().iter().map(|seen| seen.headers["idempotency-key"].clone()).collect();
+    assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
 }
 
 #[tokio::test]

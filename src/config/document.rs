@@ -20,8 +20,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub struct Sources {
     /// The TOML file.
     pub file: Option<PathBuf>,
-    /// The environment as pairs; variables that are not `PYGMY_<SECTION>_<KEY>` are passed over, and
-    /// so are empty ones.
+    /// The environment as pairs; variables that are not `PYGMY_<SECTION>_<KEY>` are passed over,
+    /// and so are empty ones.
     pub env: Vec<(String, String)>,
     /// Command line overrides: the flag as the user typed it, `section.key`, and the value.
     pub flags: Vec<(String, String, String)>,

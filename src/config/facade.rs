@@ -72,7 +72,8 @@ impl FacadeSection {
         let attempt = reader.number("attempt_timeout_ms", 2000.min(deadline.value), 1..=600_000);
         if attempt.value > deadline.value {
             let what = format!(
-                "{} must not be more than facade.deadline_ms ({}), which bounds all attempts together",
+                "{} must not be more than facade.deadline_ms ({}), which bounds all attempts \
+                together",
                 attempt.value, deadline.value
             );
             reader.refuse(attempt.blame(&deadline), "attempt_timeout_ms", what);

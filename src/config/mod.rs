@@ -1,10 +1,10 @@
 //! Configuration of a node and of a facade.
 //!
-//! A setting comes from the highest layer that names it: built-in default, then the TOML file, then the
-//! environment (`PYGMY_<SECTION>_<KEY>`), then the command line. Each value remembers where it came
-//! from, so that a refusal names the key together with the file and line, the variable or the flag.
-//! Everything is checked here, before a socket or a database is opened, and every problem is reported
-//! at once. What loads without an error is possible; nothing downstream checks it again.
+//! A setting comes from the highest layer that names it: built-in default, then the TOML file, then
+//! the environment (`PYGMY_<SECTION>_<KEY>`), then the command line. Each value remembers where it
+//! came from, so that a refusal names the key together with the file and line, the variable or the
+//! flag. Everything is checked here, before a socket or a database is opened, and every problem is
+//! reported at once. What loads without an error is possible; nothing downstream checks it again.
 //!
 //! Durations and sizes are whole numbers whose unit is the end of the key's name (`_ms`, `_s`,
 //! `_hours`, `_bytes`, `_mb`). Relative paths are relative to the working directory of the process.

@@ -86,6 +86,8 @@ pub struct ClusterSection {
     pub secret: Secret,
     /// A member that the leader has not heard from for this long counts as down.
     pub failure_window_ms: u64,
+    /// Take part in a cluster that exists, as a new member in the place of the one of this name.
+    pub join: bool,
     /// The members at bootstrap, by id; ignored once the node has joined.
     pub members: Vec<MemberConfig>,
 }
@@ -288,14 +290,16 @@ impl RaftSection {
         let max = reader.number("election_max_ms", 600, 1..=600_000);
         if min.value <= 2 * heartbeat.value {
             let what = format!(
-                "{} must be more than twice raft.heartbeat_ms ({}), or one late heartbeat makes an election",
+                "{} must be more than twice raft.heartbeat_ms ({}), or one late heartbeat makes \
+                an election",
                 min.value, heartbeat.value
             );
             reader.refuse(min.blame(&heartbeat), "election_min_ms", what);
         }
         if max.value <= min.value {
             let what = format!(
-                "{} must be more than raft.election_min_ms ({}), or two nodes stand for election at the same moment",
+                "{} must be more than raft.election_min_ms ({}), or two nodes stand for election \
+                at the same moment",
                 max.value, min.value
             );
             reader.refuse(max.blame(&min), "election_max_ms", what);
@@ -351,11 +355,13 @@ impl ClusterSection {
         let window = reader.number("failure_window_ms", 1500, 1..=600_000);
         if window.value <= 2 * heartbeat.value {
             let what = format!(
-                "{} must be more than twice raft.heartbeat_ms ({}), or members that are well count as down",
+                "{} must be more than twice raft.heartbeat_ms ({}), or members that are well \
+                count as down",
                 window.value, heartbeat.value
             );
             reader.refuse(window.blame(heartbeat), "failure_window_ms", what);
         }
+        let join = reader.switch("join", false).value;
         let problems_before = reader.problem_count();
         let rows = reader.tables("members", MemberRow::read);
         // A list that could not be read has been refused already.
@@ -365,11 +371,12 @@ impl ClusterSection {
         reader.finish();
         let mut members: Vec<_> = rows.value.into_iter().map(MemberRow::into_config).collect();
         members.sort_by_key(|member| member.id);
-        Self { name, secret, failure_window_ms: window.value, members }
+        Self { name, secret, failure_window_ms: window.value, join, members }
     }
 }
 
-/// The secret, given directly or as a file; the higher layer wins, and one layer must not give both.
+/// The secret, given directly or as a file; the higher layer wins, and one layer must not give
+/// both.
 fn read_secret(reader: &mut Reader<'_>) -> Secret {
     let header = reader.header();
     let mut direct = reader.take("secret");

@@ -177,7 +177,8 @@ impl Reader<'_> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.value.len() > NAME_BYTES_MAX || !name.value.bytes().all(plain) {
             let what = format!(
-                "{:?} must be 1 to {NAME_BYTES_MAX} of the characters a-z, A-Z, 0-9, '-', '_' and '.'",
+                "{:?} must be 1 to {NAME_BYTES_MAX} of the characters a-z, A-Z, 0-9, '-', '_' and \
+                '.'",
                 name.value
             );
             self.refuse(&name.origin, key, what);
@@ -208,7 +209,8 @@ impl Reader<'_> {
         };
         if !value.ip().is_loopback() && !insecure {
             let what = format!(
-                "{value} can be reached from other machines, and this listener has neither TLS nor tokens; \
+                "{value} can be reached from other machines, and this listener has neither TLS \
+                nor tokens; \
                  listen on 127.0.0.1 or set {}.insecure = true",
                 self.section
             );
@@ -290,8 +292,8 @@ impl Reader<'_> {
         texts.value.into_iter().map(|text| text.value).collect()
     }
 
-    /// A list of tables (`[[section.key]]`), each read by `read`. Its keys are shown with their place
-    /// in the list, from 0.
+    /// A list of tables (`[[section.key]]`), each read by `read`. Its keys are shown with their
+    /// place in the list, from 0.
     pub(super) fn tables<T>(
         &mut self,
         key: &'static str,

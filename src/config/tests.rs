@@ -101,12 +101,15 @@ fn what_is_wrong_in_a_node_file_is_refused_with_key_file_and_line() {
     for (line, expected) in [
         (
             "lsten = \"x\"",
-            "FILE:6: api.lsten: unknown key; the keys of api are insecure, listen, max_connections, \
-             header_timeout_ms, request_timeout_ms, body_limit_bytes, max_in_flight, legacy_get_buy",
+            "FILE:6: api.lsten: unknown key; the keys of api are insecure, listen, \
+            max_connections, \
+             header_timeout_ms, request_timeout_ms, body_limit_bytes, max_in_flight, \
+             legacy_get_buy",
         ),
         (
             "max_connections = 0",
-            "FILE:6: api.max_connections: 0 must be a whole number from 1 to 1000000 (default 4096)",
+            "FILE:6: api.max_connections: 0 must be a whole number from 1 to 1000000 (default \
+            4096)",
         ),
         (
             "max_in_flight = -1",
@@ -114,16 +117,19 @@ fn what_is_wrong_in_a_node_file_is_refused_with_key_file_and_line() {
         ),
         (
             "request_timeout_ms = \"5s\"",
-            "FILE:6: api.request_timeout_ms: must be a whole number from 1 to 600000 (default 5000), not a text",
+            "FILE:6: api.request_timeout_ms: must be a whole number from 1 to 600000 (default \
+            5000), not a text",
         ),
         (
             "header_timeout_ms = 1.5",
-            "FILE:6: api.header_timeout_ms: must be a whole number from 1 to 600000 (default 5000), \
+            "FILE:6: api.header_timeout_ms: must be a whole number from 1 to 600000 (default \
+            5000), \
              not a number with a fraction",
         ),
         (
             "body_limit_bytes = 0",
-            "FILE:6: api.body_limit_bytes: 0 must be a whole number from 1 to 67108864 (default 262144)",
+            "FILE:6: api.body_limit_bytes: 0 must be a whole number from 1 to 67108864 (default \
+            262144)",
         ),
         (
             "legacy_get_buy = 1",
@@ -146,16 +152,19 @@ fn what_is_wrong_in_a_node_file_is_refused_with_key_file_and_line() {
         ),
         (
             "[storage]\ncheckpoint_entries = 0",
-            "FILE:7: storage.checkpoint_entries: 0 must be a whole number from 1 to 1000000000 (default 50000)",
+            "FILE:7: storage.checkpoint_entries: 0 must be a whole number from 1 to 1000000000 \
+            (default 50000)",
         ),
         (
             "[policy]\nkey_limit = 0",
-            "FILE:7: policy.key_limit: 0 must be a whole number from 1 to 100000000 (default 1000000)",
+            "FILE:7: policy.key_limit: 0 must be a whole number from 1 to 100000000 (default \
+            1000000)",
         ),
         ("[log]\nformat = \"xml\"", "FILE:7: log.format: \"xml\" is neither \"text\" nor \"json\""),
         (
             "[storrage]\ncache_mb = 1",
-            "FILE:6: storrage: unknown section; the sections are node, api, peer, cluster, raft, storage, policy, log",
+            "FILE:6: storrage: unknown section; the sections are node, api, peer, cluster, raft, \
+            storage, policy, log",
         ),
     ] {
         refused_node((api, &with_api(line)), expected);
@@ -164,7 +173,8 @@ fn what_is_wrong_in_a_node_file_is_refused_with_key_file_and_line() {
         (("name = \"node1\"", "name = \"\""), "FILE:2: node.name: must not be empty"),
         (
             ("name = \"node1\"", "name = \"node 1\""),
-            "FILE:2: node.name: \"node 1\" must be 1 to 64 of the characters a-z, A-Z, 0-9, '-', '_' and '.'\n\
+            "FILE:2: node.name: \"node 1\" must be 1 to 64 of the characters a-z, A-Z, 0-9, '-', \
+            '_' and '.'\n\
              FILE:2: node.name: \"node 1\" is not among the cluster.members (node1, node2)",
         ),
         (
@@ -178,12 +188,14 @@ fn what_is_wrong_in_a_node_file_is_refused_with_key_file_and_line() {
         ),
         (
             ("listen = \"127.0.0.1:8101\"", "listen = \"0.0.0.0:8101\""),
-            "FILE:5: api.listen: 0.0.0.0:8101 can be reached from other machines, and this listener has neither \
+            "FILE:5: api.listen: 0.0.0.0:8101 can be reached from other machines, and this \
+            listener has neither \
              TLS nor tokens; listen on 127.0.0.1 or set api.insecure = true",
         ),
         (
             ("listen = \"127.0.0.1:9101\"", "listen = \"[::]:9101\""),
-            "FILE:7: peer.listen: [::]:9101 can be reached from other machines, and this listener has neither \
+            "FILE:7: peer.listen: [::]:9101 can be reached from other machines, and this listener \
+            has neither \
              TLS nor tokens; listen on 127.0.0.1 or set peer.insecure = true",
         ),
         (
@@ -204,11 +216,13 @@ fn what_is_wrong_in_a_node_file_is_refused_with_key_file_and_line() {
         ),
         (
             ("secret = \"0123456789abcdef\"", "secret_file = \"/nowhere/secret\""),
-            "FILE:10: cluster.secret_file: \"/nowhere/secret\" cannot be read: No such file or directory (os error 2)",
+            "FILE:10: cluster.secret_file: \"/nowhere/secret\" cannot be read: No such file or \
+            directory (os error 2)",
         ),
         (
             ("secret =", "failure_window_ms = 150\nsecret ="),
-            "FILE:10: cluster.failure_window_ms: 150 must be more than twice raft.heartbeat_ms (75), \
+            "FILE:10: cluster.failure_window_ms: 150 must be more than twice raft.heartbeat_ms \
+            (75), \
              or members that are well count as down",
         ),
         (
@@ -230,15 +244,18 @@ fn what_is_wrong_in_a_node_file_is_refused_with_key_file_and_line() {
         ),
         (
             ("peer = \"127.0.0.1:9102\"", "peer = \"127.0.0.1\""),
-            "FILE:21: cluster.members[1].peer: \"127.0.0.1\" is not a host and port such as \"127.0.0.1:8101\"",
+            "FILE:21: cluster.members[1].peer: \"127.0.0.1\" is not a host and port such as \
+            \"127.0.0.1:8101\"",
         ),
         (
             ("peer = \"127.0.0.1:9102\"", "peer = \"127.0.0.1:0\""),
-            "FILE:21: cluster.members[1].peer: \"127.0.0.1:0\" is not a host and port such as \"127.0.0.1:8101\"",
+            "FILE:21: cluster.members[1].peer: \"127.0.0.1:0\" is not a host and port such as \
+            \"127.0.0.1:8101\"",
         ),
         (
             ("roles = [\"catalog\"]", "roles = [\"catalogue\"]"),
-            "FILE:22: cluster.members[1].roles: \"catalogue\" is no role; the roles are \"catalog\" and \"order\"",
+            "FILE:22: cluster.members[1].roles: \"catalogue\" is no role; the roles are \
+            \"catalog\" and \"order\"",
         ),
         (
             ("roles = [\"catalog\"]", "roles = [\"catalog\", \"catalog\"]"),
@@ -246,7 +263,8 @@ fn what_is_wrong_in_a_node_file_is_refused_with_key_file_and_line() {
         ),
         (
             ("roles = [\"catalog\"]", "roles = []"),
-            "FILE:22: cluster.members[1].roles: must name at least one role: \"catalog\", \"order\" or both",
+            "FILE:22: cluster.members[1].roles: must name at least one role: \"catalog\", \
+            \"order\" or both",
         ),
         (
             ("roles = [\"catalog\"]", "roles = \"catalog\""),
@@ -254,7 +272,8 @@ fn what_is_wrong_in_a_node_file_is_refused_with_key_file_and_line() {
         ),
         (
             ("roles = [\"catalog\", \"order\"]", "roles = [\"catalog\"]"),
-            "FILE:11: cluster.members: none of them has the role \"order\", so nobody would answer for it",
+            "FILE:11: cluster.members: none of them has the role \"order\", so nobody would \
+            answer for it",
         ),
         (
             ("id = 2", "id = 2\nweight = 3"),
@@ -274,7 +293,8 @@ fn the_number_of_members_is_bounded() {
         (1..=count)
             .map(|id| {
                 format!(
-                    "[[cluster.members]]\nname = \"node{id}\"\nid = {id}\napi = \"h:{id}\"\npeer = \"p:{id}\"\n\
+                    "[[cluster.members]]\nname = \"node{id}\"\nid = {id}\napi = \"h:{id}\"\npeer \
+                    = \"p:{id}\"\n\
                      roles = [\"catalog\", \"order\"]\n"
                 )
             })
@@ -305,7 +325,8 @@ fn what_is_wrong_in_a_facade_file_is_refused_with_key_file_and_line() {
         (("seeds = [\"127.0.0.1:8101\"]\n", ""), "FILE:1: facade.seeds: is missing"),
         (
             ("\"127.0.0.1:8101\"", "\"http://127.0.0.1:8101\""),
-            "FILE:3: facade.seeds: \"http://127.0.0.1:8101\" is not a host and port such as \"127.0.0.1:8101\"",
+            "FILE:3: facade.seeds: \"http://127.0.0.1:8101\" is not a host and port such as \
+            \"127.0.0.1:8101\"",
         ),
         (
             ("seeds", "deadline_ms = 0\nseeds"),
@@ -313,7 +334,8 @@ fn what_is_wrong_in_a_facade_file_is_refused_with_key_file_and_line() {
         ),
         (
             ("seeds", "deadline_ms = 500\nattempt_timeout_ms = 501\nseeds"),
-            "FILE:4: facade.attempt_timeout_ms: 501 must not be more than facade.deadline_ms (500), \
+            "FILE:4: facade.attempt_timeout_ms: 501 must not be more than facade.deadline_ms \
+            (500), \
              which bounds all attempts together",
         ),
         (
@@ -322,7 +344,8 @@ fn what_is_wrong_in_a_facade_file_is_refused_with_key_file_and_line() {
         ),
         (
             ("127.0.0.1:8080", "192.0.2.1:8080"),
-            "FILE:2: facade.listen: 192.0.2.1:8080 can be reached from other machines, and this listener has \
+            "FILE:2: facade.listen: 192.0.2.1:8080 can be reached from other machines, and this \
+            listener has \
              neither TLS nor tokens; listen on 127.0.0.1 or set facade.insecure = true",
         ),
         (
@@ -332,7 +355,8 @@ fn what_is_wrong_in_a_facade_file_is_refused_with_key_file_and_line() {
         (
             ("seeds", "seed = 1\nseeds"),
             "FILE:3: facade.seed: unknown key; the keys of facade are insecure, name, \
-             listen, seeds, deadline_ms, attempt_timeout_ms, cache_ttl_s, cache_entries, max_in_flight, \
+             listen, seeds, deadline_ms, attempt_timeout_ms, cache_ttl_s, cache_entries, \
+             max_in_flight, \
              max_connections, body_limit_bytes, header_timeout_ms, legacy_get_buy",
         ),
     ] {
@@ -359,7 +383,8 @@ fn every_problem_is_reported_at_once_in_the_order_of_the_file() {
         load(&text, sources, NodeConfig::load).expect_err("refused"),
         "FILE:2: node.name: must not be empty\n\
          FILE:19: cluster.members[1].id: 0 must be a whole number from 1 to 4294967295\n\
-         environment variable PYGMY_RAFT_HEARTBEAT_MS: raft.heartbeat_ms: must be a whole number from 1 to 60000 \
+         environment variable PYGMY_RAFT_HEARTBEAT_MS: raft.heartbeat_ms: must be a whole number \
+         from 1 to 60000 \
          (default 75), not \"x\""
     );
 }
@@ -406,41 +431,50 @@ fn a_wrong_override_is_refused_naming_the_variable_or_the_flag() {
     for (sources, expected) in [
         (
             env("PYGMY_RAFT_HARTBEAT_MS", "60"),
-            "environment variable PYGMY_RAFT_HARTBEAT_MS: raft.hartbeat_ms: unknown key; the keys of raft are \
+            "environment variable PYGMY_RAFT_HARTBEAT_MS: raft.hartbeat_ms: unknown key; the keys \
+            of raft are \
              heartbeat_ms, election_min_ms, election_max_ms",
         ),
         (
             env("PYGMY_RAFT_HEARTBEAT_MS", "150"),
-            "environment variable PYGMY_RAFT_HEARTBEAT_MS: raft.election_min_ms: 300 must be more than twice \
+            "environment variable PYGMY_RAFT_HEARTBEAT_MS: raft.election_min_ms: 300 must be more \
+            than twice \
              raft.heartbeat_ms (150), or one late heartbeat makes an election",
         ),
         (
             env("PYGMY_POLICY_RESTOCK", "yes"),
-            "environment variable PYGMY_POLICY_RESTOCK: policy.restock: must be true or false (default false), \
+            "environment variable PYGMY_POLICY_RESTOCK: policy.restock: must be true or false \
+            (default false), \
              not \"yes\"",
         ),
         (
             env("PYGMY_API_LISTEN", "0.0.0.0:80"),
-            "environment variable PYGMY_API_LISTEN: api.listen: 0.0.0.0:80 can be reached from other machines, and \
-             this listener has neither TLS nor tokens; listen on 127.0.0.1 or set api.insecure = true",
+            "environment variable PYGMY_API_LISTEN: api.listen: 0.0.0.0:80 can be reached from \
+            other machines, and \
+             this listener has neither TLS nor tokens; listen on 127.0.0.1 or set api.insecure = \
+             true",
         ),
         (
             env("PYGMY_CLUSTER_MEMBERS", "node1"),
-            "environment variable PYGMY_CLUSTER_MEMBERS: cluster.members: must be a list of tables, each written \
+            "environment variable PYGMY_CLUSTER_MEMBERS: cluster.members: must be a list of \
+            tables, each written \
              [[cluster.members]]",
         ),
         (
             env("PYGMY_CLUSTER_SECRET", "hunter2"),
-            "environment variable PYGMY_CLUSTER_SECRET: cluster.secret: has 7 bytes; a secret needs at least 16",
+            "environment variable PYGMY_CLUSTER_SECRET: cluster.secret: has 7 bytes; a secret \
+            needs at least 16",
         ),
         (
             flag("raft.heartbeat_ms", "soon"),
-            "flag --set raft.heartbeat_ms: raft.heartbeat_ms: must be a whole number from 1 to 60000 (default 75), \
+            "flag --set raft.heartbeat_ms: raft.heartbeat_ms: must be a whole number from 1 to \
+            60000 (default 75), \
              not \"soon\"",
         ),
         (
             flag("heartbeat", "1"),
-            "flag --set heartbeat: heartbeat: names no setting; write section.key with a section of node, api, peer, \
+            "flag --set heartbeat: heartbeat: names no setting; write section.key with a section \
+            of node, api, peer, \
              cluster, raft, storage, policy, log",
         ),
     ] {

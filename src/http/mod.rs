@@ -3,6 +3,7 @@
 //! Nothing here knows the log or the engine: a handler talks to the node, and errors leave through
 //! one table.
 
+pub mod node;
 pub mod problem;
 pub mod request_id;
 pub mod seed_gone;

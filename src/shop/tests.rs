@@ -37,13 +37,16 @@ async fn visit(url: &str, input: &str) -> String {
 
 async fn store() -> Mock {
     Mock::start(|seen| match seen.line.as_str() {
-        "GET /search/Misc/" => {
-            Say::json(200, json!({"items": {"Why theory classes are so hard": "6", "Another": "10"}}))
-        }
+        "GET /search/Misc/" => Say::json(
+            200,
+            json!({"items": {"Why theory classes are so \
+            hard": "6", "Another": "10"}}),
+        ),
         line if line.starts_with("GET /search/") => Say::json(200, json!({"items": {}})),
         "GET /lookup/5/" => Say::json(
             200,
-            json!({"ItemNumber": "5", "Title": "How to finish Project 3 on time", "Topic": "DistributedSystems",
+            json!({"ItemNumber": "5", "Title": "How to finish Project 3 on \
+            time", "Topic": "DistributedSystems",
                    "Cost": "9.99", "Stock": "4", "Time": "Wed, 24 Apr 2019 22:43:09 GMT"}),
         ),
         line if line.starts_with("GET /lookup/") => Say::json(200, json!({})),
@@ -118,7 +121,8 @@ async fn every_answer_to_a_purchase_is_said_in_plain_words() {
         "Sorry, item 7 is sold out. Nothing was bought.",
         "There is no item 8. Nothing was bought.",
         "\"five\" is not an item number; please enter digits, such as 5.",
-        "There are no titles under \"Nothing\". Topics are written like DistributedSystems, GraduateSchool or Misc.",
+        "There are no titles under \"Nothing\". Topics are written like DistributedSystems, \
+        GraduateSchool or Misc.",
         "There is no item 99.",
     ] {
         assert!(seen.lines().any(|seen| seen == line), "{line:?} is not in\n{seen}");
@@ -131,8 +135,10 @@ async fn a_store_that_is_away_is_said_in_plain_words() {
     let mock = Mock::start(|_| Say::problem(503, "no_leader", Some("not_applied"), true)).await;
     let seen = visit(&mock.url, "1\nMisc\nb\n3\n2\nb\n9\n").await;
     for line in [
-        "The store cannot be reached right now. Please try again in a moment. (this is no_leader (no_leader))",
-        "The store cannot be reached right now, so nothing was bought. Please try again in a moment. \
+        "The store cannot be reached right now. Please try again in a moment. (this is no_leader \
+        (no_leader))",
+        "The store cannot be reached right now, so nothing was bought. Please try again in a \
+        moment. \
          (this is no_leader (no_leader))",
         "\"9\" is not on the menu; please press 1, 2, 3 or q.",
     ] {

@@ -233,6 +233,7 @@ fn put_item(
             sold: 0,
             written_off: 0,
             version: index,
+            created_index: index,
             created_ms: state.log_time_ms,
             updated_ms: state.log_time_ms,
         },

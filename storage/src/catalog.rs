@@ -36,6 +36,8 @@ pub struct Item {
     pub written_off: u64,
     /// Log index of the last change.
     pub version: LogIndex,
+    /// Log index of the creation.
+    pub created_index: LogIndex,
     /// Log time of the creation.
     pub created_ms: LogTimeMs,
     /// Log time of the last change.

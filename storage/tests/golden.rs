@@ -35,6 +35,7 @@ fn item() -> Item {
         sold: 1,
         written_off: 1,
         version: 6,
+        created_index: 5,
         created_ms: 7,
         updated_ms: 300,
     }
@@ -42,7 +43,7 @@ fn item() -> Item {
 
 #[test]
 fn items_ledger_rows_and_orders() {
-    check(&item(), "01015401580203000501010607fb2c01");
+    check(&item(), "0101540158020300050101060507fb2c01");
     check(
         &LedgerRow {
             item: 1,
@@ -80,7 +81,10 @@ fn idempotency_records_with_every_outcome() {
     };
     let around = |middle: &str| format!("{}{}{middle}0304", "01".repeat(16), "02".repeat(16));
     check(&record(Outcome::Ordered(9)), &around("0009"));
-    check(&record(Outcome::Item(Arc::new(item()))), &around("0101015401580203000501010607fb2c01"));
+    check(
+        &record(Outcome::Item(Arc::new(item()))),
+        &around("010101540158020300050101060507fb2c01"),
+    );
     check(&record(Outcome::Restocked(2)), &around("0202"));
     check(&record(Outcome::PolicySet), &around("03"));
     check(&record(Outcome::NodeId(4)), &around("0404"));

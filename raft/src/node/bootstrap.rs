@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use openraft::type_config::TypeConfigExt;
 
 use super::{Node, Settings, start::StartError};
@@ -98,9 +99,13 @@ pub(super) async fn run<E: Environment, T: Transport>(
 async fn form<E: Environment, T: Transport>(
     node: &Arc<Node<E, T>>,
 ) -> Result<Vec<String>, StartError> {
-    let members = &node.settings.bootstrap;
-    let others: Vec<_> = members.iter().filter(|(id, _)| *id != node.id()).collect();
-    let asked = others.iter().map(|(id, member)| node.ask(*id, member));
+    let members = node.settings.bootstrap.clone();
+    let others: Vec<(NodeId, Member)> =
+        members.iter().filter(|(id, _)| *id != node.id()).cloned().collect();
+    let mut asked: Vec<BoxFuture<'_, _>> = Vec::with_capacity(others.len());
+    for (id, member) in &others {
+        asked.push(Box::pin(node.ask(*id, member)));
+    }
     let replies = futures_util::future::join_all(asked).await;
 
     let own = node.credentials.cluster();
@@ -140,9 +145,10 @@ async fn form<E: Environment, T: Transport>(
             return Ok(vec![format!("{} does not belong to the cluster yet", member.name)]);
         }
     }
-    let nodes: std::collections::BTreeMap<NodeId, Member> = members.iter().cloned().collect();
+    let count = members.len();
+    let nodes: std::collections::BTreeMap<NodeId, Member> = members.into_iter().collect();
     match node.raft.initialize(nodes).await {
-        Ok(()) => tracing::info!(%cluster, members = members.len(), "formed the cluster"),
+        Ok(()) => tracing::info!(%cluster, members = count, "formed the cluster"),
         // Somebody was faster, or an earlier attempt got that far.
         Err(error) => tracing::info!(%error, "the cluster is formed already"),
     }

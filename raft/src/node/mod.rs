@@ -174,11 +174,10 @@ impl<E: Environment, T: Transport> Node<E, T> {
         }
     }
 
-    /// Hands leadership over, finishes, and makes everything durable. Reads and writes that arrive
-    /// from now on are refused.
+    /// Finishes, and makes everything durable. Reads and writes that arrive from now on are refused.
+    /// A leader should [`hand_over`](Self::hand_over) first.
     pub async fn stop(&self) {
         self.draining.store(true, Ordering::Release);
-        self.hand_over().await;
         let checkpoint = self
             .raft
             .with_state_machine(|machine: &mut StateMachine<E>| {

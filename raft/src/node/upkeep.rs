@@ -123,7 +123,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
     }
 
     /// Gives leadership to the voter that is furthest, and waits until it is gone.
-    pub(super) async fn hand_over(&self) {
+    pub async fn hand_over(&self) {
         if !self.is_leader() {
             return;
         }

@@ -1,0 +1,282 @@
+//! Reading requests: bodies, parameters, conditions, keys. Whatever is wrong is told with its place,
+//! and nothing of such a request reaches the log.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Request, rejection::BytesRejection},
+};
+use http::{
+    HeaderMap, StatusCode,
+    header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH},
+    request::Parts,
+};
+use pygmy_raft::node::Freshness;
+use pygmy_storage::command::Precondition;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    api::{
+        Consistency, FieldError, IDEMPOTENCY_KEY_BYTES_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX,
+        header,
+    },
+    http::problem::{ApiError, Code},
+};
+
+/// A JSON body, read strictly: unknown fields, wrong types and trailing bytes are refused, each with
+/// a pointer to the place.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        check_content_type(request.headers())?;
+        let body = Bytes::from_request(request, state).await.map_err(body_error)?;
+        parse_json(&body).map(Self)
+    }
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let detail = format!("The body is {given:?}; send it with Content-Type: application/json.");
+    Err(ApiError::new(Code::UnsupportedMediaType, detail))
+}
+
+fn body_error(rejection: BytesRejection) -> ApiError {
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ApiError::new(Code::TooLarge, "The body is larger than this node takes.")
+        }
+        _ => ApiError::new(Code::Malformed, format!("The body could not be read: {rejection}.")),
+    }
+}
+
+fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let pointer = json_pointer(error.path());
+        let detail = error.into_inner().to_string();
+        ApiError::new(Code::Malformed, format!("The body is not what it should be: {detail}."))
+            .error(pointer, detail)
+    })?;
+    deserializer.end().map_err(|error| {
+        ApiError::new(Code::Malformed, format!("There is something after the body: {error}."))
+            .error("", error.to_string())
+    })?;
+    Ok(value)
+}
+
+/// RFC 6901.
+fn json_pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    path.iter()
+        .map(|segment| match segment {
+            Segment::Seq { index } => format!("/{index}"),
+            Segment::Map { key } => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
+            Segment::Enum { variant } => format!("/{variant}"),
+            Segment::Unknown => String::new(),
+        })
+        .collect()
+}
+
+/// The number in a path. One that is no number names nothing: 404.
+pub(super) struct Id(pub(super) u64);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let text = Path::<String>::from_request_parts(parts, state).await;
+        let text = text.map(|Path(text)| text).unwrap_or_default();
+        match text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten() {
+            Some(id) => Ok(Self(id)),
+            None => Err(ApiError::new(Code::NotFound, format!("{text:?} is no number."))),
+        }
+    }
+}
+
+/// The parameters of a query, each taken by its name. What is left over was unknown, and is refused.
+pub(super) struct Params {
+    left: BTreeMap<String, String>,
+    errors: Vec<FieldError>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let mut params = Self { left: BTreeMap::new(), errors: Vec::new() };
+        for (name, value) in form_urlencoded::parse(parts.uri.query().unwrap_or("").as_bytes()) {
+            if params.left.insert(name.clone().into_owned(), value.into_owned()).is_some() {
+                params.refuse(&name, "is given more than once");
+            }
+        }
+        Ok(params)
+    }
+}
+
+impl Params {
+    pub(super) fn refuse(&mut self, name: &str, detail: impl Into<String>) {
+        self.errors.push(FieldError { pointer: name.to_owned(), detail: detail.into() });
+    }
+
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        self.left.remove(name)
+    }
+
+    pub(super) fn number(
+        &mut self,
+        name: &str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let text = self.text(name)?;
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            self.refuse(name, format!("{text:?} is not from {} to {}", range.start(), range.end()));
+        }
+        number
+    }
+
+    /// `limit`, from 1 to the most rows of a page.
+    pub(super) fn limit(&mut self) -> usize {
+        let limit = self.number("limit", 1..=PAGE_LIMIT_MAX as u64);
+        limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PAGE_LIMIT_DEFAULT)
+    }
+
+    /// `cursor`: the number after which the page begins, made by [`cursor`].
+    pub(super) fn cursor(&mut self, kind: char) -> Option<u64> {
+        let text = self.text("cursor")?;
+        let number = text.strip_prefix(kind).and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        if number.is_none() {
+            self.refuse("cursor", "is none that this listing gave");
+        }
+        number
+    }
+
+    /// How fresh the read must be, from the parameters or their header forms.
+    pub(super) fn freshness(&mut self, headers: &HeaderMap, default: Consistency) -> Freshness {
+        let given = self.either(headers, "consistency", header::CONSISTENCY);
+        let min_index = self.either_number(headers, "min_index", header::MIN_INDEX);
+        let bound = self.either_number(headers, "max_staleness_ms", header::MAX_STALENESS_MS);
+        let consistency = match given.as_deref() {
+            None => default,
+            Some("linearizable") => Consistency::Linearizable,
+            Some("session") => Consistency::Session,
+            Some("stale") => Consistency::Stale,
+            Some(other) => {
+                let detail = format!("{other:?} is none of linearizable, session, stale");
+                self.refuse("consistency", detail);
+                default
+            }
+        };
+        match consistency {
+            Consistency::Linearizable => Freshness::Linearizable,
+            // Without an index there is no session yet, and whatever the replica has will do.
+            Consistency::Session => Freshness::AtIndex(min_index.unwrap_or(0)),
+            Consistency::Stale => Freshness::Stale(bound.map(Duration::from_millis)),
+        }
+    }
+
+    fn either(&mut self, headers: &HeaderMap, name: &str, header: &str) -> Option<String> {
+        if let Some(text) = self.text(name) {
+            return Some(text);
+        }
+        let value = headers.get(header)?;
+        match value.to_str() {
+            Ok(text) => Some(text.to_owned()),
+            Err(_) => {
+                self.refuse(header, "is not ASCII");
+                None
+            }
+        }
+    }
+
+    fn either_number(&mut self, headers: &HeaderMap, name: &str, header: &str) -> Option<u64> {
+        let text = self.either(headers, name, header)?;
+        let number = text.parse().ok();
+        if number.is_none() {
+            self.refuse(name, format!("{text:?} is no number"));
+        }
+        number
+    }
+
+    /// Refuses the request if anything was wrong with its parameters.
+    pub(super) fn finish(mut self) -> Result<(), ApiError> {
+        for name in std::mem::take(&mut self.left).into_keys() {
+            self.refuse(&name, "is no parameter of this request");
+        }
+        match self.errors.first() {
+            None => Ok(()),
+            Some(first) => {
+                let detail = format!("The parameter {} {}.", first.pointer, first.detail);
+                Err(ApiError::new(Code::Malformed, detail).errors(self.errors))
+            }
+        }
+    }
+}
+
+/// The cursor of a listing: opaque to clients, and stable while rows change, because it names the
+/// last row seen and not a position.
+pub(super) fn cursor(kind: char, after: Option<u64>) -> Option<String> {
+    after.map(|number| format!("{kind}{number:x}"))
+}
+
+/// The idempotency key of a request.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get(header::IDEMPOTENCY_KEY) else { return Ok(None) };
+    let bytes = value.as_bytes();
+    let fits = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&bytes.len());
+    match value.to_str() {
+        Ok(key) if fits && bytes.iter().all(u8::is_ascii_graphic) => Ok(Some(key.to_owned())),
+        Ok(_) | Err(_) => Err(ApiError::new(
+            Code::Malformed,
+            "The Idempotency-Key must be 1 to 255 visible ASCII characters.",
+        )
+        .error("Idempotency-Key", "is not 1 to 255 visible ASCII characters")),
+    }
+}
+
+/// The precondition of a write (RFC 9110, section 13.1). `creatable` requests take `If-None-Match: *`.
+pub(super) fn precondition(headers: &HeaderMap, creatable: bool) -> Result<Precondition, ApiError> {
+    let text = |name| {
+        headers.get(name).map(|value: &http::HeaderValue| value.to_str().unwrap_or("?").trim())
+    };
+    let refuse = |name: &str, detail: &str| {
+        Err(ApiError::new(Code::Malformed, format!("{name} {detail}.")).error(name, detail))
+    };
+    match (text(IF_MATCH), text(IF_NONE_MATCH)) {
+        (None, None) => Ok(Precondition::None),
+        (Some(_), Some(_)) => refuse("If-Match", "cannot stand together with If-None-Match"),
+        (Some("*"), None) => Ok(Precondition::Exists),
+        (Some(tag), None) => match entity_tag(tag) {
+            // A tag that is no version of ours matches nothing: no item ever has this version.
+            Some(tag) => Ok(Precondition::Version(tag.parse().unwrap_or(u64::MAX))),
+            None => refuse("If-Match", "must be * or one \"version\" in quotes"),
+        },
+        (None, Some("*")) if creatable => Ok(Precondition::Absent),
+        (None, Some(_)) => refuse("If-None-Match", "can only be * here, on a request that creates"),
+    }
+}
+
+/// Whether `If-None-Match` of a read names this version.
+pub(super) fn none_match(headers: &HeaderMap, version: u64) -> bool {
+    let version = version.to_string();
+    headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|text| {
+        text.split(',').map(str::trim).any(|tag| {
+            // Comparison for reads is weak (RFC 9110, section 13.1.2).
+            let tag = tag.strip_prefix("W/").unwrap_or(tag);
+            tag == "*" || entity_tag(tag) == Some(&version)
+        })
+    })
+}
+
+fn entity_tag(text: &str) -> Option<&str> {
+    let tag = text.strip_prefix('"')?.strip_suffix('"')?;
+    (!tag.is_empty() && !tag.contains('"')).then_some(tag)
+}

@@ -1,0 +1,136 @@
+//! `/v1/orders`.
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header::LOCATION};
+use pygmy_storage::command::{Command, Outcome, PlaceOrder, PlaceOrderLine};
+
+use super::{
+    Api,
+    extract::{self, Id, Json, Params},
+    items::Ranges,
+    render,
+    respond::{self, json, rejection, written},
+};
+use crate::{
+    api::{
+        self, AMOUNT_MAX, Consistency, ORDER_LINES_MAX, QUANTITY_MAX, REFERENCE_BYTES_MAX,
+        WriteOutcome,
+    },
+    http::problem::{ApiError, Code},
+};
+
+/// `POST /v1/orders`
+pub(super) async fn create(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    params: Params,
+    body: Result<Json<api::NewOrder>, ApiError>,
+) -> Result<Response, ApiError> {
+    let command = (|| {
+        params.finish()?;
+        let Json(body) = body?;
+        check(&body)?;
+        Ok(place_order(body))
+    })();
+    let command = command.map_err(|e: ApiError| e.outcome(WriteOutcome::NotApplied))?;
+    let reply = api.write(&headers, command).await?;
+    Ok(match (&reply.applied.outcome, &reply.order) {
+        (Outcome::Ordered(id), Some(order)) => {
+            let mut response = json(StatusCode::CREATED, &render::order(order));
+            let place = format!("/v1/orders/{id}");
+            let place = HeaderValue::from_str(&place).expect("an ASCII path");
+            response.headers_mut().insert(LOCATION, place);
+            written(&reply, response)
+        }
+        (Outcome::Rejected(why), _) => written(&reply, rejection(why).into_response()),
+        (
+            Outcome::Ordered(_)
+            | Outcome::Item(_)
+            | Outcome::Restocked(_)
+            | Outcome::PolicySet
+            | Outcome::NodeId(_),
+            _,
+        ) => respond::unexpected_outcome(&reply),
+    })
+}
+
+fn place_order(order: api::NewOrder) -> Command {
+    let lines = order.lines.into_iter().map(|line| PlaceOrderLine {
+        item: line.item,
+        quantity: line.quantity,
+        expected_price_cents: line.expected_price_cents,
+    });
+    Command::PlaceOrder(PlaceOrder {
+        lines: lines.collect(),
+        customer: order.customer,
+        reference: order.reference,
+    })
+}
+
+fn check(order: &api::NewOrder) -> Result<(), ApiError> {
+    let mut ranges = Ranges::default();
+    let count = order.lines.len();
+    ranges.expect(
+        (1..=ORDER_LINES_MAX).contains(&count),
+        "/lines",
+        &format!("must be 1 to {ORDER_LINES_MAX} lines, and are {count}"),
+    );
+    for (n, line) in order.lines.iter().enumerate().take(ORDER_LINES_MAX) {
+        ranges.expect(
+            (1..=QUANTITY_MAX).contains(&line.quantity),
+            format!("/lines/{n}/quantity"),
+            &format!("must be from 1 to {QUANTITY_MAX}"),
+        );
+        ranges.expect(
+            line.expected_price_cents.unwrap_or(0) <= AMOUNT_MAX,
+            format!("/lines/{n}/expected_price_cents"),
+            "is larger than any price",
+        );
+    }
+    for (text, pointer) in [(&order.customer, "/customer"), (&order.reference, "/reference")] {
+        if let Some(text) = text {
+            ranges.text(text, 1, REFERENCE_BYTES_MAX, pointer);
+        }
+    }
+    ranges.finish()
+}
+
+/// `GET /v1/orders/{id}`
+pub(super) async fn get(
+    State(api): State<Api>,
+    Id(id): Id,
+    headers: HeaderMap,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let freshness = params.freshness(&headers, Consistency::Linearizable);
+    params.finish()?;
+    let answer = api.read(freshness).await?;
+    let view = answer.view.clone();
+    Ok(match api.from_history(move || view.order(id)).await? {
+        Some(order) => answer.json(&render::order(&order)),
+        None => {
+            let detail = format!("There is no order {id}.");
+            answer.error(ApiError::new(Code::NotFound, detail))
+        }
+    })
+}
+
+/// `GET /v1/orders`
+pub(super) async fn list(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let freshness = params.freshness(&headers, Consistency::Linearizable);
+    let (limit, after) = (params.limit(), params.cursor('o'));
+    params.finish()?;
+    let answer = api.read(freshness).await?;
+    let view = answer.view.clone();
+    let page = api.from_history(move || view.orders(after, limit)).await?;
+    let orders = page.rows.iter().map(|order| render::order(order)).collect();
+    let next_cursor = extract::cursor('o', page.next_after);
+    Ok(answer.json(&api::OrderPage { orders, next_cursor }))
+}

@@ -1,0 +1,229 @@
+//! Asking the node, and what its errors are in HTTP: one place for reads, one for writes.
+
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use pygmy_raft::{
+    node::{Freshness, ReadError, WriteError},
+    types::Reply,
+};
+use pygmy_storage::{
+    command::{Command, KeyClaim, Rejection},
+    query::View,
+};
+use serde::Serialize;
+
+use super::{Api, extract};
+use crate::{
+    api::{WriteOutcome, header},
+    http::problem::{ApiError, Code},
+};
+
+/// A state to answer from, and what to say of it.
+pub(super) struct Answer {
+    pub(super) view: Arc<View>,
+    staleness_ms: Option<u64>,
+}
+
+impl Answer {
+    /// A JSON reply from this state.
+    pub(super) fn json(&self, body: &impl Serialize) -> Response {
+        self.with_headers(json(StatusCode::OK, body))
+    }
+
+    /// Adds what is said of the state to a reply.
+    pub(super) fn with_headers(&self, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        headers.insert(header::INDEX, HeaderValue::from(self.view.index()));
+        if let Some(staleness_ms) = self.staleness_ms {
+            headers.insert(header::STALENESS_MS, HeaderValue::from(staleness_ms));
+        }
+        response
+    }
+
+    /// An error that was found in this state.
+    pub(super) fn error(&self, error: ApiError) -> Response {
+        self.with_headers(error.into_response())
+    }
+}
+
+/// A JSON reply.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => {
+            let mut response = (status, bytes).into_response();
+            let json = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(CONTENT_TYPE, json);
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "a reply could not be encoded");
+            ApiError::new(Code::Internal, "The reply could not be encoded.").into_response()
+        }
+    }
+}
+
+impl Api {
+    /// Gives a state that is as fresh as asked for.
+    pub(super) async fn read(&self, freshness: Freshness) -> Result<Answer, ApiError> {
+        let view = self
+            .node
+            .read(freshness, self.settings.request_timeout)
+            .await
+            .map_err(|error| read_error(&error, freshness))?;
+        let staleness_ms = match freshness {
+            Freshness::Stale(_) => {
+                let millis = self.node.staleness().map(|s| s.as_millis());
+                millis.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX))
+            }
+            Freshness::Linearizable | Freshness::AtIndex(_) => None,
+        };
+        Ok(Answer { view, staleness_ms })
+    }
+
+    /// Writes, under the request's idempotency key.
+    pub(super) async fn write(
+        &self,
+        headers: &HeaderMap,
+        command: Command,
+    ) -> Result<Reply, ApiError> {
+        let key = extract::idempotency_key(headers)
+            .map_err(|error| error.outcome(WriteOutcome::NotApplied))?;
+        let claim = key.map(|key| KeyClaim::new(&key, &command));
+        let written = self.node.write(claim, command, self.settings.request_timeout).await;
+        written.map_err(|error| write_error(&error))
+    }
+
+    /// Reads history, off the async threads: it may wait for the disk.
+    pub(super) async fn from_history<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> pygmy_storage::Result<T> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let read = tokio::task::spawn_blocking(read).await;
+        match read {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "reading history failed");
+                let detail = "This replica cannot read its history; ask another one.";
+                Err(ApiError::new(Code::Internal, detail))
+            }
+            Err(error) => {
+                tracing::error!(%error, "reading history was cut off");
+                Err(ApiError::new(Code::ShuttingDown, "This node is about to end."))
+            }
+        }
+    }
+}
+
+fn read_error(error: &ReadError, freshness: Freshness) -> ApiError {
+    match error {
+        ReadError::NoLeader => ApiError::new(
+            Code::NoLeader,
+            "No leader could be found to confirm the read; try again, or read with \
+             consistency=stale.",
+        ),
+        ReadError::Behind { wanted, have } => {
+            let detail =
+                format!("This replica is at index {have} and did not reach {wanted} in time.");
+            match freshness {
+                Freshness::Linearizable => ApiError::new(Code::Timeout, detail),
+                Freshness::AtIndex(_) | Freshness::Stale(_) => {
+                    ApiError::new(Code::TooStale, detail)
+                }
+            }
+        }
+        ReadError::TooStale { staleness_ms } => {
+            let ago = staleness_ms.map_or("never".to_owned(), |ms| format!("{ms} ms ago"));
+            let detail = format!("This replica last heard from a leader {ago}; ask another one.");
+            ApiError::new(Code::TooStale, detail)
+        }
+        ReadError::Recovering => ApiError::new(
+            Code::Recovering,
+            "This replica was restarted and may be behind what it showed before; it serves again \
+             as soon as it has heard from a quorum.",
+        ),
+        ReadError::Overloaded => ApiError::new(Code::Overloaded, "Too many reads wait here."),
+        ReadError::ShuttingDown => ApiError::new(Code::ShuttingDown, "This node is about to end."),
+    }
+}
+
+/// The error of a write that brought no outcome.
+pub(super) fn write_error(error: &WriteError) -> ApiError {
+    let (code, detail) = match error {
+        WriteError::NoLeader | WriteError::NotLeader(_) => {
+            (Code::NoLeader, "No leader could be found in time. Nothing happened; try again.")
+        }
+        WriteError::LeadershipLost => (
+            Code::LeadershipLost,
+            "Leadership was lost while the write was under way. It may have happened; the same \
+             request with the same Idempotency-Key is safe and finds out.",
+        ),
+        WriteError::Timeout => (
+            Code::Timeout,
+            "There was no outcome in time. It may have happened; the same request with the same \
+             Idempotency-Key is safe and finds out.",
+        ),
+        WriteError::Overloaded => {
+            (Code::Overloaded, "Too many writes wait here. Nothing happened.")
+        }
+        WriteError::ShuttingDown => {
+            (Code::ShuttingDown, "This node is about to end. Nothing happened; ask another one.")
+        }
+    };
+    let outcome = match error.not_applied() {
+        true => WriteOutcome::NotApplied,
+        false => WriteOutcome::Unknown,
+    };
+    ApiError::new(code, detail).outcome(outcome)
+}
+
+/// The error of a write that was refused by its outcome.
+pub(super) fn rejection(rejection: &Rejection) -> ApiError {
+    let detail = format!("{rejection}.");
+    let error = match rejection {
+        Rejection::UnknownItem { line, item } => {
+            ApiError::new(Code::NotFound, detail).item(*item).line(*line as usize)
+        }
+        Rejection::OutOfStock { line, item, requested, available } => ApiError::new(
+            Code::OutOfStock,
+            detail,
+        )
+        .shortage(*line as usize, *item, *requested, *available),
+        Rejection::PriceChanged { line, item, .. } => {
+            ApiError::new(Code::WrongState, detail).item(*item).line(*line as usize)
+        }
+        Rejection::VersionMismatch { current } => {
+            let error = ApiError::new(Code::VersionMismatch, detail);
+            match current {
+                Some(version) => error.current_version(*version),
+                None => error,
+            }
+        }
+        Rejection::StockTooLow { item, stock, reserved, requested } => ApiError::new(
+            Code::OutOfStock,
+            detail,
+        )
+        .shortage(0, *item, *requested, stock.saturating_sub(*reserved)),
+        Rejection::Overflow => ApiError::new(Code::Invalid, detail),
+        Rejection::KeyReused => ApiError::new(Code::IdempotencyKeyReused, detail),
+    };
+    error.outcome(WriteOutcome::NotApplied)
+}
+
+/// Adds what every reply to a write carries.
+pub(super) fn written(reply: &Reply, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::INDEX, HeaderValue::from(reply.applied.index));
+    if reply.applied.replayed {
+        headers.insert(header::IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// The outcome is of another kind than the command: a fault of ours.
+pub(super) fn unexpected_outcome(reply: &Reply) -> Response {
+    tracing::error!(?reply, "an outcome of another kind than its command");
+    let error = ApiError::new(Code::Internal, "The store answered something it should not.");
+    written(reply, error.outcome(WriteOutcome::Applied).into_response())
+}

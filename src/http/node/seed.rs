@@ -1,0 +1,175 @@
+//! The original's endpoints, byte for byte as its clients read them: values are JSON strings.
+
+use axum::{
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
+use pygmy_raft::{node::Freshness, types::Reply};
+use pygmy_storage::{
+    catalog::Item,
+    command::{Command, Outcome, PlaceOrder, PlaceOrderLine, Rejection},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Api,
+    extract::Params,
+    render,
+    respond::{self, Answer, json as json_reply, rejection, written},
+};
+use crate::{
+    api::Consistency,
+    http::{problem::ApiError, seed_gone},
+};
+
+/// Titles in one answer to a search. The original's catalog had seven.
+const SEARCH_MAX: usize = 10_000;
+const WELCOME: &str = "Welcome to Pygmy.com, the world's smallest book store!";
+
+/// `GET /`
+pub(super) async fn welcome() -> Response {
+    let mut response = (StatusCode::OK, WELCOME).into_response();
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    response
+}
+
+/// `GET /search/{topic}/`
+pub(super) async fn search(
+    State(api): State<Api>,
+    Path(topic): Path<String>,
+    headers: HeaderMap,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let answer = read(&api, &headers, params).await?;
+    let page = answer.view.items(Some(&topic), None, SEARCH_MAX);
+    let items: Map<String, Value> =
+        page.rows.iter().map(|item| (item.title.to_string(), json!(item.id.to_string()))).collect();
+    Ok(answer.json(&json!({ "items": items })))
+}
+
+/// `GET /lookup/{n}/`
+pub(super) async fn lookup(
+    State(api): State<Api>,
+    Path(n): Path<String>,
+    headers: HeaderMap,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let answer = read(&api, &headers, params).await?;
+    let item = n.parse().ok().and_then(|id| answer.view.item(id));
+    Ok(answer.json(&Value::Object(item.map(|item| fields(item)).unwrap_or_default())))
+}
+
+/// The original read whatever its replica had; who wants more says so as elsewhere.
+async fn read(api: &Api, headers: &HeaderMap, mut params: Params) -> Result<Answer, ApiError> {
+    let freshness = params.freshness(headers, Consistency::Stale);
+    params.finish()?;
+    api.read(freshness).await
+}
+
+fn fields(item: &Item) -> Map<String, Value> {
+    let now = httpdate::fmt_http_date(std::time::SystemTime::now());
+    [
+        ("ItemNumber", item.id.to_string()),
+        ("Title", item.title.to_string()),
+        ("Topic", item.topic.to_string()),
+        ("Cost", render::cost(item.price_cents)),
+        ("Stock", item.stock.to_string()),
+        ("Time", now),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), Value::String(value)))
+    .collect()
+}
+
+/// `GET /buy/{n}/`
+pub(super) async fn buy(
+    State(api): State<Api>,
+    Path(n): Path<String>,
+    headers: HeaderMap,
+    params: Params,
+) -> Response {
+    let mut response = match sell(&api, &n, &headers, params).await {
+        Ok(response) => response,
+        Err(error) => seed_gone::buy_unavailable(error),
+    };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn sell(
+    api: &Api,
+    n: &str,
+    headers: &HeaderMap,
+    params: Params,
+) -> Result<Response, ApiError> {
+    if !api.settings.legacy_get_buy {
+        return Err(seed_gone::buy_switched_off());
+    }
+    params.finish().map_err(|e| e.outcome(crate::api::WriteOutcome::NotApplied))?;
+    let Ok(item) = n.parse() else { return Ok(json_reply(StatusCode::OK, &json!({}))) };
+    let command = Command::PlaceOrder(PlaceOrder {
+        lines: vec![PlaceOrderLine { item, quantity: 1, expected_price_cents: None }],
+        customer: None,
+        reference: None,
+    });
+    let reply = api.write(headers, command).await?;
+    Ok(match &reply.applied.outcome {
+        Outcome::Ordered(_) => sold(api, &reply, item).await,
+        Outcome::Rejected(Rejection::OutOfStock { .. }) => {
+            written(&reply, json_reply(StatusCode::OK, &json!({ "Result": "0" })))
+        }
+        Outcome::Rejected(Rejection::UnknownItem { .. }) => {
+            written(&reply, json_reply(StatusCode::OK, &json!({})))
+        }
+        Outcome::Rejected(why) => written(&reply, rejection(why).into_response()),
+        Outcome::Item(_) | Outcome::Restocked(_) | Outcome::PolicySet | Outcome::NodeId(_) => {
+            respond::unexpected_outcome(&reply)
+        }
+    })
+}
+
+/// The item after the sale, read here once this replica has the sale, so that the buyer's next
+/// lookup at this node sees it too.
+async fn sold(api: &Api, reply: &Reply, item: u64) -> Response {
+    let mut body = Map::new();
+    body.insert("Result".to_owned(), json!("1"));
+    match api.read(Freshness::AtIndex(reply.applied.index)).await {
+        Ok(answer) => {
+            if let Some(item) = answer.view.item(item) {
+                body.extend(fields(item));
+            }
+        }
+        // The sale stands, whether this replica can show its item or not.
+        Err(error) => tracing::warn!(?error, "sold, but the item could not be read"),
+    }
+    written(reply, json_reply(StatusCode::OK, &Value::Object(body)))
+}
+
+/// `DELETE /invalidate/{n}/`: a node has no cache, so there is nothing left to do.
+pub(super) async fn invalidate(Path(_): Path<String>) -> Response {
+    json_reply(StatusCode::OK, &json!({ "invalidated": true }))
+}
+
+/// `POST /restock/`
+pub(super) async fn restock(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    params: Params,
+) -> Result<Response, ApiError> {
+    params.finish().map_err(|e| e.outcome(crate::api::WriteOutcome::NotApplied))?;
+    let reply = api.write(&headers, Command::Restock).await?;
+    Ok(match &reply.applied.outcome {
+        Outcome::Restocked(items) => {
+            written(&reply, json_reply(StatusCode::OK, &json!({ "Restocked": *items > 0 })))
+        }
+        Outcome::Rejected(why) => written(&reply, rejection(why).into_response()),
+        Outcome::Ordered(_) | Outcome::Item(_) | Outcome::PolicySet | Outcome::NodeId(_) => {
+            respond::unexpected_outcome(&reply)
+        }
+    })
+}
