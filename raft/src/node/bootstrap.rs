@@ -147,7 +147,10 @@ async fn form<E: Environment, T: Transport>(
     }
     let count = members.len();
     let nodes: std::collections::BTreeMap<NodeId, Member> = members.into_iter().collect();
-    match node.raft.initialize(nodes).await {
+    // Boxed with its own handle: the compiler cannot prove the nested future `Send` otherwise.
+    let raft = node.raft.clone();
+    let initialize: BoxFuture<'static, _> = Box::pin(async move { raft.initialize(nodes).await });
+    match initialize.await {
         Ok(()) => tracing::info!(%cluster, members = count, "formed the cluster"),
         // Somebody was faster, or an earlier attempt got that far.
         Err(error) => tracing::info!(%error, "the cluster is formed already"),

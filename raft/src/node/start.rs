@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use futures_util::future::BoxFuture;
 use openraft::{Config, Raft, SnapshotPolicy, type_config::TypeConfigExt};
 use pygmy_storage::{store::Origin, volume::Volume};
 use tokio::sync::mpsc;
@@ -170,8 +171,8 @@ impl<E: Environment, T: Transport> Node<E, T> {
     /// listener must be up: the others ask this node as well.
     ///
     /// Errors: this node must not take part, and why.
-    pub async fn establish(self: &Arc<Self>) -> Result<(), StartError> {
-        bootstrap::run(Arc::downgrade(self)).await
+    pub fn establish(self: &Arc<Self>) -> BoxFuture<'static, Result<(), StartError>> {
+        Box::pin(bootstrap::run(Arc::downgrade(self)))
     }
 }
 
