@@ -186,7 +186,6 @@ async fn run_on(
         ..History::default()
     };
     problems.extend(finish(spec, cluster, &shared, &mut history).await?);
-    problems.extend(injector.problems());
 
     let faults = injector.events();
     let mut inspector = shared.inspector.take();
@@ -195,6 +194,7 @@ async fn run_on(
     let mut checks = check(&history);
     checks.push(from_list("the cluster heals: every node serves, is level, is readable", problems));
     checks.push(from_list("no node ends by itself", watch.exits.take()));
+    checks.push(from_list("a node that is told to stop leaves in order", injector.problems()));
     Ok(Outcome {
         seed: spec.seed,
         rate_before,

@@ -67,7 +67,7 @@ impl Injector {
         self.events.borrow().clone()
     }
 
-    /// What nodes did that they must not do, such as not to stop when told to.
+    /// Nodes that did not leave in order when they were told to.
     pub fn problems(&self) -> Vec<String> {
         self.problems.borrow().clone()
     }
@@ -112,8 +112,9 @@ impl Injector {
                 node.resume();
             }
             FaultKind::Stop => {
+                let in_order = self.is_ready(victim).await;
                 node.terminate();
-                self.gone(victim, true).await;
+                self.gone(victim, in_order).await;
                 sleep(fault.hold).await;
                 node.start()?;
             }
@@ -141,14 +142,20 @@ impl Injector {
     }
 
     async fn take_all(&self, fault: &PlannedFault) -> Result<()> {
+        let mut in_order = vec![false; self.cluster.len()];
+        if fault.kind == FaultKind::RestartAll {
+            for (index, in_order) in in_order.iter_mut().enumerate() {
+                *in_order = self.is_ready(index).await;
+            }
+        }
         let start = self.clock.now();
         for node in self.cluster.nodes() {
             // All signals go out in one breath: what one node alone holds in memory must not be saved by
             // another that lives a little longer.
             if fault.kind == FaultKind::KillAll { node.kill() } else { node.terminate() }
         }
-        for index in 0..self.cluster.len() {
-            self.gone(index, fault.kind == FaultKind::RestartAll).await;
+        for (index, in_order) in in_order.into_iter().enumerate() {
+            self.gone(index, in_order).await;
         }
         sleep(fault.hold).await;
         for index in &fault.start_order {
@@ -179,7 +186,12 @@ impl Injector {
         Some(victim)
     }
 
-    /// Waits for a node's end. One that was told to stop in order must do so.
+    /// Whether a node serves. One that still starts may simply die of SIGTERM.
+    async fn is_ready(&self, index: usize) -> bool {
+        self.cluster.await_ready(index, Duration::ZERO).await.is_ok()
+    }
+
+    /// Waits for a node's end. One that is to leave in order must do so.
     async fn gone(&self, index: usize, in_order: bool) {
         let problem = match self.cluster.node(index).gone().await {
             Ok(Some(status)) if in_order && !status.success() => {
