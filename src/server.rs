@@ -12,7 +12,7 @@ use pygmy_raft::{
 use pygmy_storage::{command::Policy, volume::DirVolume};
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 
@@ -38,6 +38,7 @@ const PEER_CONNECTIONS_MAX: usize = 1024;
 ///
 /// Errors: it could not start, or a fault stopped it; the process must end with a failure.
 pub async fn serve_node(config: NodeConfig) -> anyhow::Result<()> {
+    let mut signals = StopSignals::catch()?;
     let api_listener = bind(config.api.listen, "api.listen").await?;
     let peer_listener = bind(config.peer.listen, "peer.listen").await?;
     let data_dir = config.node.data_dir.clone();
@@ -95,8 +96,8 @@ pub async fn serve_node(config: NodeConfig) -> anyhow::Result<()> {
             },
             reason = node.stopped() => break Some(format!("the Raft core has stopped: {reason}")),
             ended = &mut api => break Some(format!("the API listener has ended: {ended:?}")),
-            signal = told_to_stop() => {
-                tracing::info!(signal = signal?, "stopping");
+            signal = signals.told_to_stop() => {
+                tracing::info!(signal, "stopping");
                 break None;
             }
         }
@@ -125,6 +126,7 @@ pub async fn serve_node(config: NodeConfig) -> anyhow::Result<()> {
 ///
 /// Errors: it could not start, or its listener failed.
 pub async fn serve_facade(config: FacadeConfig) -> anyhow::Result<()> {
+    let mut signals = StopSignals::catch()?;
     let section = config.facade;
     let listener = bind(section.listen, "facade.listen").await?;
     tracing::info!(
@@ -154,10 +156,8 @@ pub async fn serve_facade(config: FacadeConfig) -> anyhow::Result<()> {
     });
     let told = facade.clone();
     let stop = async move {
-        match told_to_stop().await {
-            Ok(signal) => tracing::info!(signal, "stopping"),
-            Err(error) => tracing::error!(%error, "signals cannot be received; stopping"),
-        }
+        let signal = signals.told_to_stop().await;
+        tracing::info!(signal, "stopping");
         told.begin_shutdown();
     };
     let served = serve::serve(listener, facade.router(), limits, stop, DRAIN).await;
@@ -172,14 +172,29 @@ async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("{key}: cannot listen on {address}; is something else using it?"))
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn told_to_stop() -> std::io::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
+/// The signals that ask a process to end. Caught from the first moment on, so that one that comes
+/// during the start is not lost and does not cut the start off half-way.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn catch() -> anyhow::Result<Self> {
+        let catch = |kind| signal(kind).context("signals cannot be received");
+        Ok(Self {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for one and names it.
+    async fn told_to_stop(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 fn api_settings(config: &NodeConfig) -> ApiSettings {

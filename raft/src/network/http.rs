@@ -107,15 +107,15 @@ fn describe(error: &reqwest::Error) -> String {
 }
 
 /// The peer listener's routes.
-pub fn router(node: Arc<Node<Tokio, HttpTransport>>) -> Router {
+pub fn router<T: Transport>(node: Arc<Node<Tokio, T>>) -> Router {
     Router::new()
-        .route(PATH, post(handle))
+        .route(PATH, post(handle::<T>))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(node)
 }
 
-async fn handle(
-    State(node): State<Arc<Node<Tokio, HttpTransport>>>,
+async fn handle<T: Transport>(
+    State(node): State<Arc<Node<Tokio, T>>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {

@@ -202,7 +202,12 @@ impl<E: Environment, T: Transport> Node<E, T> {
     }
 
     pub(crate) fn heard_from_leader(&self) {
-        self.leader_contact_ms.store(self.since_start_ms() + 1, Ordering::Release);
+        self.heard_from_leader_at(TypeConfig::<E>::now());
+    }
+
+    fn heard_from_leader_at(&self, at: InstantOf<TypeConfig<E>>) {
+        let since_start_ms = millis(at.max(self.started) - self.started);
+        self.leader_contact_ms.fetch_max(since_start_ms + 1, Ordering::AcqRel);
     }
 }
 

@@ -150,9 +150,13 @@ impl<E: Environment, T: Transport> Node<E, T> {
             if metrics.membership_config.voter_ids().count() == 1 {
                 return Some(Duration::ZERO);
             }
-            let acked = metrics.last_quorum_acked.as_ref()?;
-            let now = TypeConfig::<E>::now();
-            return Some(now - (**acked).min(now));
+            if let Some(acked) = &metrics.last_quorum_acked {
+                let now = TypeConfig::<E>::now();
+                let acked = (**acked).min(now);
+                // So that it is still known when this node leads no more.
+                self.heard_from_leader_at(acked);
+                return Some(now - acked);
+            }
         }
         drop(metrics);
         let heard = self.leader_contact_ms.load(Ordering::Acquire).checked_sub(1)?;

@@ -268,6 +268,8 @@ async fn await_recovery<E: Environment, T: Transport>(node: Weak<Node<E, T>>) {
         match raft.wait_for_recovery(Some(std::time::Duration::from_secs(5))).await {
             Ok(_) => {
                 if let Some(node) = node.upgrade() {
+                    // What was committed to this node came from a leader.
+                    node.heard_from_leader();
                     node.recovered.store(true, Ordering::Release);
                     tracing::info!(index = node.view().index(), "caught up; reads are served");
                 }

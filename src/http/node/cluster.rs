@@ -144,7 +144,7 @@ pub(super) async fn verify(
     };
     let answer = api.read(freshness).await?;
     let view = answer.view.clone();
-    let checks = api.from_history(move || verify::verify(&view)).await?;
+    let checks = api.read_history(move || verify::verify(&view)).await?;
     Ok(answer.json(&verification(&api, &answer, checks)))
 }
 

@@ -109,7 +109,7 @@ pub(super) async fn get(
     params.finish()?;
     let answer = api.read(freshness).await?;
     let view = answer.view.clone();
-    Ok(match api.from_history(move || view.order(id)).await? {
+    Ok(match api.read_history(move || view.order(id)).await? {
         Some(order) => answer.json(&render::order(&order)),
         None => {
             let detail = format!("There is no order {id}.");
@@ -129,7 +129,7 @@ pub(super) async fn list(
     params.finish()?;
     let answer = api.read(freshness).await?;
     let view = answer.view.clone();
-    let page = api.from_history(move || view.orders(after, limit)).await?;
+    let page = api.read_history(move || view.orders(after, limit)).await?;
     let orders = page.rows.iter().map(|order| render::order(order)).collect();
     let next_cursor = extract::cursor('o', page.next_after);
     Ok(answer.json(&api::OrderPage { orders, next_cursor }))

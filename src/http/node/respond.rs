@@ -96,7 +96,7 @@ impl Api {
     }
 
     /// Reads history, off the async threads: it may wait for the disk.
-    pub(super) async fn from_history<T: Send + 'static>(
+    pub(super) async fn read_history<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> pygmy_storage::Result<T> + Send + 'static,
     ) -> Result<T, ApiError> {
