@@ -20,12 +20,12 @@ use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
 /// Far longer than anything here takes: reaching it means that it never happens.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// For the limits that a test is not about.
-pub const LONG: Duration = Duration::from_secs(600);
+pub(crate) const LONG: Duration = Duration::from_secs(600);
 
 /// Waits until a condition holds.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -37,69 +37,69 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 /// What all nodes share: the truth.
 #[derive(Default)]
-pub struct Truth {
-    pub cluster_id: String,
-    pub term: u64,
-    pub leader: Option<String>,
-    pub members: BTreeMap<String, Member>,
-    pub index: u64,
-    pub stock: BTreeMap<u64, u64>,
+pub(crate) struct Truth {
+    pub(crate) cluster_id: String,
+    pub(crate) term: u64,
+    pub(crate) leader: Option<String>,
+    pub(crate) members: BTreeMap<String, Member>,
+    pub(crate) index: u64,
+    pub(crate) stock: BTreeMap<u64, u64>,
     /// What each key was answered with.
-    pub keys: HashMap<String, (StatusCode, String, u64)>,
-    pub sales: Vec<u64>,
-    pub changes: Vec<Change>,
+    pub(crate) keys: HashMap<String, (StatusCode, String, u64)>,
+    pub(crate) sales: Vec<u64>,
+    pub(crate) changes: Vec<Change>,
     /// Changes up to here are no longer kept.
-    pub gone_up_to: u64,
+    pub(crate) gone_up_to: u64,
 }
 
 /// How a node behaves.
 #[derive(Debug, Clone, Default)]
-pub struct Behaviour {
+pub(crate) struct Behaviour {
     /// Requests that begin with this path are taken, and their answer waits until this is lifted.
-    pub hold: Option<&'static str>,
+    pub(crate) hold: Option<&'static str>,
     /// Requests that begin with this path are done, and their answer waits until this is lifted.
-    pub hold_answer: Option<&'static str>,
+    pub(crate) hold_answer: Option<&'static str>,
     /// Requests that begin with this path fail with this code.
-    pub fail: Option<(&'static str, Code, Option<WriteOutcome>)>,
+    pub(crate) fail: Option<(&'static str, Code, Option<WriteOutcome>)>,
     /// How many of them do.
-    pub fail_times: Option<usize>,
+    pub(crate) fail_times: Option<usize>,
     /// Replies to requests that begin with this path break off in the middle.
-    pub break_off: Option<&'static str>,
+    pub(crate) break_off: Option<&'static str>,
     /// This node applies nothing beyond this index.
-    pub stuck_at: Option<u64>,
-    pub not_ready: bool,
+    pub(crate) stuck_at: Option<u64>,
+    pub(crate) not_ready: bool,
     /// This node is asked for the membership and does not answer.
-    pub mute: bool,
+    pub(crate) mute: bool,
 }
 
 /// A request as a node saw it.
 #[derive(Debug, Clone)]
-pub struct Seen {
-    pub method: Method,
-    pub target: String,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    pub(crate) target: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
-pub struct Node {
-    pub name: String,
-    pub address: SocketAddr,
-    pub behaviour: watch::Sender<Behaviour>,
-    pub seen: Mutex<Vec<Seen>>,
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) behaviour: watch::Sender<Behaviour>,
+    pub(crate) seen: Mutex<Vec<Seen>>,
     truth: watch::Sender<()>,
     shared: Arc<Mutex<Truth>>,
     serving: Mutex<Option<JoinHandle<()>>>,
 }
 
-pub struct Store {
-    pub nodes: Vec<Arc<Node>>,
+pub(crate) struct Store {
+    pub(crate) nodes: Vec<Arc<Node>>,
     shared: Arc<Mutex<Truth>>,
     changed: watch::Sender<()>,
 }
 
 impl Store {
     /// A cluster of members with these names and roles; the first leads.
-    pub async fn start(members: &[(&str, &[&str])]) -> Self {
+    pub(crate) async fn start(members: &[(&str, &[&str])]) -> Self {
         let shared = Arc::new(Mutex::new(Truth {
             cluster_id: "mock".into(),
             term: 1,
@@ -143,30 +143,30 @@ impl Store {
     }
 
     /// Three members that serve everything.
-    pub async fn of_three() -> Self {
+    pub(crate) async fn of_three() -> Self {
         let both: &[&str] = &["catalog", "order"];
         Self::start(&[("n1", both), ("n2", both), ("n3", both)]).await
     }
 
-    pub fn truth(&self) -> MutexGuard<'_, Truth> {
+    pub(crate) fn truth(&self) -> MutexGuard<'_, Truth> {
         self.shared.lock().unwrap()
     }
 
     /// Says who leads from now on.
-    pub fn elect(&self, leader: Option<usize>) {
+    pub(crate) fn elect(&self, leader: Option<usize>) {
         let mut truth = self.truth();
         truth.term += 1;
         truth.leader = leader.map(|n| self.nodes[n].name.clone());
     }
 
     /// A sale that does not come through the facade.
-    pub fn sell_elsewhere(&self, item: u64) {
+    pub(crate) fn sell_elsewhere(&self, item: u64) {
         self.truth().sell(item);
         self.changed.send_replace(());
     }
 
     /// A facade that knows the first member only, and has learned of the others.
-    pub async fn facade(&self, change: impl FnOnce(&mut Settings)) -> Shop {
+    pub(crate) async fn facade(&self, change: impl FnOnce(&mut Settings)) -> Shop {
         let mut settings = settings(vec![self.nodes[0].address.to_string()]);
         change(&mut settings);
         let shop = Shop::start(settings);
@@ -176,13 +176,13 @@ impl Store {
     }
 
     /// How many requests each node got whose target begins so.
-    pub fn counts(&self, path: &str) -> Vec<usize> {
+    pub(crate) fn counts(&self, path: &str) -> Vec<usize> {
         self.nodes.iter().map(|node| node.seen_of(path).len()).collect()
     }
 }
 
 /// Settings with which nothing happens by the clock, unless a test says so.
-pub fn settings(seeds: Vec<String>) -> Settings {
+pub(crate) fn settings(seeds: Vec<String>) -> Settings {
     Settings {
         seeds,
         deadline: LONG,
@@ -220,14 +220,14 @@ impl Node {
     }
 
     /// Cuts all connections and refuses new ones.
-    pub async fn kill(&self) {
+    pub(crate) async fn kill(&self) {
         let serving = self.serving.lock().unwrap().take().expect("it runs");
         serving.abort();
         let _ = serving.await;
     }
 
     /// Comes back under its address.
-    pub async fn restart(self: &Arc<Self>) {
+    pub(crate) async fn restart(self: &Arc<Self>) {
         let mut listener = None;
         until("the address is free", async || {
             listener = TcpListener::bind(self.address).await.ok();
@@ -237,11 +237,11 @@ impl Node {
         self.serve(listener.unwrap());
     }
 
-    pub fn behave(&self, behaviour: Behaviour) {
+    pub(crate) fn behave(&self, behaviour: Behaviour) {
         self.behaviour.send_replace(behaviour);
     }
 
-    pub fn seen_of(&self, path: &str) -> Vec<Seen> {
+    pub(crate) fn seen_of(&self, path: &str) -> Vec<Seen> {
         let seen = self.seen.lock().unwrap();
         seen.iter().filter(|seen| seen.target.starts_with(path)).cloned().collect()
     }
@@ -434,26 +434,26 @@ fn reply(node: &str, index: u64, status: StatusCode, body: String) -> Response {
 }
 
 /// A facade, and what a client does with it.
-pub struct Shop {
-    pub facade: Arc<Facade>,
+pub(crate) struct Shop {
+    pub(crate) facade: Arc<Facade>,
     router: Router,
 }
 
 /// A reply as a client sees it.
 #[derive(Debug)]
-pub struct Got {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Shop {
-    pub fn start(settings: Settings) -> Self {
+    pub(crate) fn start(settings: Settings) -> Self {
         let facade = Facade::start(settings);
         Self { router: facade.router(), facade }
     }
 
-    pub async fn send(&self, request: Request) -> Got {
+    pub(crate) async fn send(&self, request: Request) -> Got {
         let response = self.router.clone().oneshot(request);
         let answered = async {
             let (parts, body) = response.await.unwrap().into_parts();
@@ -463,40 +463,40 @@ impl Shop {
         tokio::time::timeout(PATIENCE, answered).await.expect("an answer")
     }
 
-    pub async fn get(&self, target: &str) -> Got {
+    pub(crate) async fn get(&self, target: &str) -> Got {
         self.send(Request::get(target).body(Body::empty()).unwrap()).await
     }
 
     /// The same, while the test goes on.
-    pub fn spawn_get(&self, target: &'static str) -> JoinHandle<Got> {
+    pub(crate) fn spawn_get(&self, target: &'static str) -> JoinHandle<Got> {
         let shop = Self { facade: Arc::clone(&self.facade), router: self.router.clone() };
         tokio::spawn(async move { shop.get(target).await })
     }
 
-    pub async fn order(&self, item: u64) -> Got {
+    pub(crate) async fn order(&self, item: u64) -> Got {
         let body = serde_json::json!({ "lines": [{ "item": item, "quantity": 1 }] }).to_string();
         self.send(Request::post("/v1/orders").body(Body::from(body)).unwrap()).await
     }
 
-    pub async fn flags(&self) -> BTreeMap<String, u8> {
+    pub(crate) async fn flags(&self) -> BTreeMap<String, u8> {
         serde_json::from_slice(&self.get("/heartbeat/").await.body).unwrap()
     }
 }
 
 impl Got {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    pub fn node(&self) -> &str {
+    pub(crate) fn node(&self) -> &str {
         self.header(header::NODE).unwrap()
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    pub fn problem(&self) -> Problem {
+    pub(crate) fn problem(&self) -> Problem {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         serde_json::from_slice(&self.body).unwrap()
     }

@@ -1,7 +1,7 @@
 //! The Raft log on an engine, with group commit.
 //!
 //! What openraft appends is readable at once, from memory, and acknowledged when it is durable. A
-//! single writer task ([`writer`]) takes everything that waits, writes it as few packed records in
+//! single writer task (`writer`) takes everything that waits, writes it as few packed records in
 //! one atomic batch, syncs once, and then answers all of them: votes, appends, truncations in the
 //! order in which they came. Batches form by draining what waits while the disk is busy, never by
 //! waiting for a timer.
