@@ -10,8 +10,11 @@ pub const NO_READ_INDEX: &str = "no_read_index";
 /// The idempotency key of a proposal is ignored.
 pub const IGNORE_KEYS: &str = "ignore_keys";
 
+/// A restarted leader leads on in its old term, and gives log ids to other entries than before.
+pub const LEADER_RESTORE: &str = "leader_restore";
+
 /// Every switch that there is.
-pub const ALL: [&str; 3] = [ACK_BEFORE_SYNC, NO_READ_INDEX, IGNORE_KEYS];
+pub const ALL: [&str; 4] = [ACK_BEFORE_SYNC, NO_READ_INDEX, IGNORE_KEYS, LEADER_RESTORE];
 
 /// Whether a known bug is in force: named by the environment variable `PYGMY_SABOTAGE`.
 #[cfg(feature = "sabotage")]

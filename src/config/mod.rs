@@ -28,6 +28,9 @@ pub use secret::Secret;
 
 use reader::Reader;
 
+/// What is logged unless somebody says otherwise. openraft tells each retry of each peer call.
+const FILTER_DEFAULT: &str = "info,openraft=error";
+
 /// How a process logs; `[log]` in both kinds of file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSection {
@@ -39,7 +42,7 @@ pub struct LogSection {
 
 impl Default for LogSection {
     fn default() -> Self {
-        Self { format: LogFormat::Text, filter: "info".into() }
+        Self { format: LogFormat::Text, filter: FILTER_DEFAULT.into() }
     }
 }
 
@@ -67,7 +70,7 @@ impl LogSection {
                 LogFormat::Text
             }
         };
-        let filter = reader.text("filter", Some("info"));
+        let filter = reader.text("filter", Some(FILTER_DEFAULT));
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&filter.value) {
             reader.refuse(
                 &filter.origin,

@@ -29,6 +29,9 @@ use crate::{
     },
 };
 
+/// How long an append may take. openraft allows one heartbeat interval, which a busy disk exceeds now
+/// and then; giving up then means to send the same entries again.
+const APPEND_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long one chunk of a snapshot may take: the last one includes the install.
 const SNAPSHOT_CHUNK_TIMEOUT: Duration = Duration::from_secs(20);
 const SNAPSHOT_INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
@@ -56,8 +59,15 @@ impl<E: Environment, T: Transport> RaftNetworkFactory<TypeConfig<E>> for PeerNet
             credentials: self.credentials.clone(),
             target,
             address: node.peer.clone(),
+            append_timeout_min: APPEND_TIMEOUT,
             _environment: PhantomData,
         }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: NodeId, node: &Member) -> Self::Network {
+        // A heartbeat that takes longer than its interval says nothing any more.
+        let client = self.new_client(target, node).await;
+        PeerNetwork { append_timeout_min: Duration::ZERO, ..client }
     }
 }
 
@@ -67,6 +77,8 @@ pub struct PeerNetwork<E, T> {
     credentials: Arc<Credentials>,
     target: NodeId,
     address: String,
+    /// The shortest time that an append may take, whatever openraft would give it.
+    append_timeout_min: Duration,
     _environment: PhantomData<fn() -> E>,
 }
 
@@ -183,7 +195,8 @@ impl<E: Environment, T: Transport> RaftNetworkV2<TypeConfig<E>> for PeerNetwork<
         rpc: AppendEntriesRequest<TypeConfig<E>>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig<E>>, RPCError<TypeConfig<E>>> {
-        let result = match self.call(PeerRequest::Append(rpc), option.soft_ttl()).await {
+        let timeout = option.soft_ttl().max(self.append_timeout_min);
+        let result = match self.call(PeerRequest::Append(rpc), timeout).await {
             Ok(PeerResponse::Append(response)) => Ok(response),
             Ok(_) => Err(self.unexpected()),
             Err(error) => Err(error),

@@ -15,6 +15,7 @@ use crate::{
     identity::{Credentials, Identity},
     log_store::LogStore,
     network::{PeerNetworkFactory, SecretProof, Transport},
+    sabotage,
     state_machine::StateMachine,
     types::{Environment, NodeId, TypeConfig},
 };
@@ -251,6 +252,11 @@ fn raft_config(settings: &Settings) -> Result<Config, openraft::ConfigError> {
         // Off by default (openraft#2080): a leader cut off from its quorum stops holding voters back.
         quorum_loss_probe_interval: Some(election_max * 4),
         broadcast_submitted_on_append: Some(true),
+        // On by default in this version, and wrong together with the line above: a leader that
+        // crashed with entries sent but not synced would lead on in the same term and give their log
+        // ids to others.
+        enable_leader_restore: Some(sabotage::active(sabotage::LEADER_RESTORE)),
+        allow_log_reversion: Some(false),
         backoff: "50ms 100ms ..500ms".to_owned(),
         ..Config::default()
     }
