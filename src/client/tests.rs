@@ -1,3 +1,5 @@
+//! The client against stores that misbehave on purpose.
+
 use std::time::Instant;
 
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! The shop as its visitors see it: what they type, and what they read.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
