@@ -160,8 +160,8 @@ async fn form<E: Environment, T: Transport>(
 
 /// Asks an existing cluster for a place, before Raft is started. Tries until it gets one.
 pub(super) async fn join<E: Environment, T: Transport>(
-    settings: &Settings,
-    transport: &T,
+    settings: Settings,
+    transport: T,
 ) -> Result<(ClusterId, NodeId), StartError> {
     let proof = crate::network::SecretProof::new(&settings.cluster_name, &settings.secret);
     let stranger = Credentials::new(0, None, proof);
@@ -173,7 +173,7 @@ pub(super) async fn join<E: Environment, T: Transport>(
         let mut leader = None;
         for address in &addresses {
             let request = PeerRequest::<E>::Join(settings.member.clone());
-            match call(transport, &stranger, 0, address, &request, ASK_TIMEOUT * 5).await {
+            match call(&transport, &stranger, 0, address, &request, ASK_TIMEOUT * 5).await {
                 Ok(PeerResponse::Join(Ok(place))) => return Ok(place),
                 Ok(PeerResponse::Join(Err(MembershipError::NotLeader(hint)))) => {
                     leader = hint.leader.map(|(_, member)| member.peer);

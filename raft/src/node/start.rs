@@ -115,7 +115,8 @@ impl<E: Environment, T: Transport> Node<E, T> {
         transport: T,
     ) -> Result<Arc<Self>, StartError> {
         service::remove_incoming(&*volume)?;
-        let identity = identify::<E, T>(&*volume, &settings, &transport).await?;
+        let identity =
+            identify::<E, T>(volume.clone(), settings.clone(), transport.clone()).await?;
         let location = volume.location();
         let log = {
             let engine = volume.open_engine(LOG_ENGINE);
@@ -133,9 +134,10 @@ impl<E: Environment, T: Transport> Node<E, T> {
         let published = machine.published();
         let network = PeerNetworkFactory::new(transport.clone(), credentials.clone());
         let config = raft_config(&settings).map_err(|e| StartError::Raft(e.to_string()))?;
-        let raft = Raft::new(identity.node_id, Arc::new(config), network, log.clone(), machine)
-            .await
-            .map_err(|e| StartError::Raft(e.to_string()))?;
+        // Boxed for the same reason as in `identify`.
+        let raft: BoxFuture<'static, _> =
+            Box::pin(Raft::new(identity.node_id, Arc::new(config), network, log.clone(), machine));
+        let raft = raft.await.map_err(|e| StartError::Raft(e.to_string()))?;
 
         let (read_index, reads) = mpsc::channel(settings.waiting_max);
         let (forward, forwards) = mpsc::channel(settings.waiting_max);
@@ -183,29 +185,32 @@ struct Known {
     cluster: Option<crate::types::ClusterId>,
 }
 
-async fn identify<E: Environment, T: Transport>(
-    volume: &dyn Volume,
-    settings: &Settings,
-    transport: &T,
-) -> Result<Known, StartError> {
-    let name = settings.member.name.clone();
-    if let Some(identity) = Identity::load(volume)? {
-        if identity.name != name {
-            let location = volume.location();
-            return Err(StartError::OtherNode { location, found: identity.name, wanted: name });
+fn identify<E: Environment, T: Transport>(
+    volume: Arc<dyn Volume>,
+    settings: Settings,
+    transport: T,
+) -> BoxFuture<'static, Result<Known, StartError>> {
+    // Boxed and owned: the compiler cannot prove the nested futures `Send` otherwise.
+    Box::pin(async move {
+        let name = settings.member.name.clone();
+        if let Some(identity) = Identity::load(&*volume)? {
+            if identity.name != name {
+                let location = volume.location();
+                return Err(StartError::OtherNode { location, found: identity.name, wanted: name });
+            }
+            return Ok(Known { node_id: identity.node_id, cluster: Some(identity.cluster) });
         }
-        return Ok(Known { node_id: identity.node_id, cluster: Some(identity.cluster) });
-    }
-    if settings.join {
-        let (cluster, node_id) = bootstrap::join::<E, T>(settings, transport).await?;
-        Identity { name, node_id, cluster }.store(volume)?;
-        tracing::info!(%cluster, node_id, "taken in as a new member");
-        return Ok(Known { node_id, cluster: Some(cluster) });
-    }
-    match settings.bootstrap.iter().find(|(_, member)| member.name == name) {
-        Some((node_id, _)) => Ok(Known { node_id: *node_id, cluster: None }),
-        None => Err(StartError::NotListed { name }),
-    }
+        if settings.join {
+            let (cluster, node_id) = bootstrap::join::<E, T>(settings, transport).await?;
+            Identity { name, node_id, cluster }.store(&*volume)?;
+            tracing::info!(%cluster, node_id, "taken in as a new member");
+            return Ok(Known { node_id, cluster: Some(cluster) });
+        }
+        match settings.bootstrap.iter().find(|(_, member)| member.name == name) {
+            Some((node_id, _)) => Ok(Known { node_id: *node_id, cluster: None }),
+            None => Err(StartError::NotListed { name }),
+        }
+    })
 }
 
 fn check_origin(
