@@ -127,6 +127,10 @@ async fn packed_records_survive_truncation_purge_and_restart_in_any_order() {
 
     let some = log.limited_get_log_entries(60, 150).await.unwrap();
     assert_eq!(some[0].log_id.index, 60);
+    // A range that has left memory as a whole, as a restart reads it.
+    let old = tokio::time::timeout(Duration::from_secs(10), log.try_get_log_entries(60..70)).await;
+    let old = old.expect("a read comes to an end").unwrap();
+    assert!(old.iter().map(|e| e.log_id.index).eq(60..70));
 
     log.truncate_after(Some(id(1, 60))).await.unwrap();
     assert_eq!(log.get_log_state().await.unwrap().last_log_id, Some(id(1, 60)));

@@ -175,7 +175,7 @@ impl<E: Environment> LogStore<E> {
             if cache.begin() > start {
                 continue; // Purged meanwhile: the range begins later now.
             }
-            if bytes_max == usize::MAX {
+            if bytes_max == usize::MAX && until < end {
                 if cache.first_index() > until {
                     continue; // More has left memory meanwhile.
                 }
