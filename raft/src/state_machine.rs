@@ -198,7 +198,7 @@ impl<E: Environment> StateMachine<E> {
     /// Adds to an outcome what a reply needs besides. Not part of the outcome: reads only.
     fn reply(&self, applied: Applied) -> io::Result<Reply> {
         let order = match &applied.outcome {
-            Outcome::Ordered(id) => self.view().order(*id)?,
+            Outcome::Ordered(id) => self.working.find_order(*id).or_history(&self.history)?,
             Outcome::Item(_)
             | Outcome::Restocked(_)
             | Outcome::PolicySet

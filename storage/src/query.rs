@@ -20,6 +20,41 @@ pub struct View {
     pub history: Arc<History>,
 }
 
+/// Where an order is.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// Nowhere: there is no such order.
+    None,
+    /// In memory.
+    Recent(Arc<Order>),
+    /// In this row of the history: reading it may wait for the disk.
+    Packed(u64),
+}
+
+impl Found {
+    /// The order, from the history if it is there.
+    pub fn or_history(self, history: &History) -> Result<Option<Arc<Order>>> {
+        match self {
+            Self::None => Ok(None),
+            Self::Recent(order) => Ok(Some(order)),
+            Self::Packed(row) => history.order(row).map(Some),
+        }
+    }
+}
+
+impl State {
+    /// Where an order is, without waiting for anything.
+    pub fn find_order(&self, id: OrderId) -> Found {
+        match id.checked_sub(1).filter(|row| *row < self.orders.next()) {
+            None => Found::None,
+            Some(row) => match self.orders.get(row) {
+                Some(order) => Found::Recent(order.clone()),
+                None => Found::Packed(row),
+            },
+        }
+    }
+}
+
 /// A page of a listing, and where the next one begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
@@ -71,13 +106,7 @@ impl View {
 
     /// An order. Reads the engine for one that left memory.
     pub fn order(&self, id: OrderId) -> Result<Option<Arc<Order>>> {
-        let Some(row) = id.checked_sub(1).filter(|row| *row < self.state.orders.next()) else {
-            return Ok(None);
-        };
-        match self.state.orders.get(row) {
-            Some(order) => Ok(Some(order.clone())),
-            None => self.history.order(row).map(Some),
-        }
+        self.state.find_order(id).or_history(&self.history)
     }
 
     /// Orders by number, those after a number.

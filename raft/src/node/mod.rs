@@ -145,9 +145,14 @@ impl<E: Environment, T: Transport> Node<E, T> {
         Some((id, member))
     }
 
+    /// The leader's id, as far as this node knows.
+    pub fn leader_id(&self) -> Option<NodeId> {
+        self.raft.server_metrics().borrow_watched().current_leader
+    }
+
     /// Whether this node believes that it leads.
     pub fn is_leader(&self) -> bool {
-        self.raft.server_metrics().borrow_watched().current_leader == Some(self.id())
+        self.leader_id() == Some(self.id())
     }
 
     /// Whether reads may be answered: see [`ReadError::Recovering`].

@@ -88,8 +88,8 @@ impl<E: Environment, T: Transport> Node<E, T> {
             if now >= until {
                 return Err(WriteError::NoLeader);
             }
-            let result = match self.leader() {
-                Some((id, _)) if id == self.id() => {
+            let result = match self.leader_id() {
+                Some(id) if id == self.id() => {
                     self.propose(proposed.clone(), until - now).await
                 }
                 Some(_) => self.forward(proposed.clone(), until - now).await,

@@ -5,7 +5,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header::LOCATION};
-use pygmy_storage::command::{Command, Outcome, PlaceOrder, PlaceOrderLine};
+use pygmy_storage::{
+    command::{Command, Outcome, PlaceOrder, PlaceOrderLine},
+    query::Found,
+};
 
 use super::{
     Api,
@@ -108,8 +111,15 @@ pub(super) async fn get(
     let freshness = params.freshness(&headers, Consistency::Linearizable);
     params.finish()?;
     let answer = api.read(freshness).await?;
-    let view = answer.view.clone();
-    Ok(match api.read_history(move || view.order(id)).await? {
+    let found = match answer.view.state.find_order(id) {
+        Found::None => None,
+        Found::Recent(order) => Some(order),
+        packed @ Found::Packed(_) => {
+            let history = answer.view.history.clone();
+            api.read_history(move || packed.or_history(&history)).await?
+        }
+    };
+    Ok(match found {
         Some(order) => answer.json(&render::order(&order)),
         None => {
             let detail = format!("There is no order {id}.");
