@@ -109,6 +109,11 @@ pub(super) struct Reports {
 impl Reports {
     /// Notes a member's report.
     pub(super) fn insert(&mut self, address: String, report: Cluster, current: Option<&str>) {
+        // A node that belongs to no cluster yet has nothing to report: who takes its word for a
+        // cluster of its own keeps the real one out until a long silence.
+        if report.cluster_id.is_empty() {
+            return self.remove(&address);
+        }
         let now = Instant::now();
         if current.is_none_or(|id| id == report.cluster_id) {
             self.current_at = Some(now);
@@ -297,6 +302,15 @@ mod tests {
         tell(&mut reports, &mut view, "a2", report("other", 1, Some("n2"), ALL_UP));
         assert_eq!(view.cluster_id.as_deref(), Some("other"));
         assert_eq!((view.leader.as_deref(), view.term), (Some("a2"), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_without_a_cluster_does_not_keep_the_real_one_out() {
+        let (mut reports, mut view) = start();
+        tell(&mut reports, &mut view, "a1", report("", 0, None, [false; 3]));
+        assert_eq!(view.cluster_id, None);
+        tell(&mut reports, &mut view, "a1", report("c", 1, Some("n2"), ALL_UP));
+        assert_eq!((view.cluster_id.as_deref(), view.leader.as_deref()), (Some("c"), Some("a2")));
     }
 
     #[tokio::test(start_paused = true)]
