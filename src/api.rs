@@ -3,7 +3,11 @@
 //! One definition for everybody who speaks it: the node's handlers, the facade, the client and the
 //! tests. Nothing here knows how a request is served.
 
+mod object;
+
 use serde::{Deserialize, Serialize};
+
+pub(crate) use object::Object;
 
 /// Names of the headers that the interface adds to HTTP's own. All lower case, as `http` wants.
 pub mod header {
@@ -138,6 +142,7 @@ pub struct ChangeStock {
 #[serde(deny_unknown_fields)]
 pub struct NewOrder {
     /// What is ordered; all lines or none.
+    #[serde(deserialize_with = "object::list")]
     pub lines: Vec<NewOrderLine>,
     /// Who orders.
     #[serde(default, skip_serializing_if = "Option::is_none")]

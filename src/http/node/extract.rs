@@ -18,8 +18,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     api::{
-        Consistency, FieldError, IDEMPOTENCY_KEY_BYTES_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX,
-        header,
+        Consistency, FieldError, IDEMPOTENCY_KEY_BYTES_MAX, Object, PAGE_LIMIT_DEFAULT,
+        PAGE_LIMIT_MAX, WriteOutcome, header,
     },
     http::problem::{ApiError, Code},
 };
@@ -59,7 +59,8 @@ fn body_error(rejection: BytesRejection) -> ApiError {
 
 fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let object = serde_path_to_error::deserialize(&mut deserializer);
+    let Object(value) = object.map_err(|error| {
         let pointer = json_pointer(error.path());
         let detail = error.into_inner().to_string();
         ApiError::new(Code::Malformed, format!("The body is not what it should be: {detail}."))
@@ -96,7 +97,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         let text = text.map(|Path(text)| text).unwrap_or_default();
         match text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten() {
             Some(id) => Ok(Self(id)),
-            None => Err(ApiError::new(Code::NotFound, format!("{text:?} is no number."))),
+            None => {
+                let error = ApiError::new(Code::NotFound, format!("{text:?} is no number."));
+                Err(if parts.method.is_safe() {
+                    error
+                } else {
+                    error.outcome(WriteOutcome::NotApplied)
+                })
+            }
         }
     }
 }
@@ -229,7 +237,14 @@ pub(super) fn cursor(kind: char, after: Option<u64>) -> Option<String> {
 
 /// The idempotency key of a request.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get(header::IDEMPOTENCY_KEY) else { return Ok(None) };
+    let mut values = headers.get_all(header::IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        // Which of them the client would repeat is not known.
+        let detail = "The Idempotency-Key is given more than once.";
+        return Err(ApiError::new(Code::Malformed, detail)
+            .error("Idempotency-Key", "is given more than once"));
+    }
     let bytes = value.as_bytes();
     let fits = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&bytes.len());
     match value.to_str() {

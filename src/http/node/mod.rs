@@ -109,7 +109,8 @@ fn seed_routes() -> Router<Api> {
         router = router
             .route(&format!("/search/{{topic}}{slash}"), get(seed::search))
             .route(&format!("/lookup/{{n}}{slash}"), get(seed::lookup))
-            .route(&format!("/buy/{{n}}{slash}"), get(seed::buy))
+            // `get` alone would sell on HEAD too.
+            .route(&format!("/buy/{{n}}{slash}"), get(seed::buy).head(method_not_allowed))
             .route(&format!("/invalidate/{{n}}{slash}"), delete(seed::invalidate))
             .route(&format!("/restock{slash}"), post(seed::restock))
             .route(&format!("/heartbeat{slash}"), get(cluster::heartbeat));
@@ -117,14 +118,25 @@ fn seed_routes() -> Router<Api> {
     router
 }
 
+/// The beginning of the one path where GET changes something.
+const BUY: &str = "/buy/";
+
 /// Whether a request can change something.
 fn is_write(method: &Method, path: &str) -> bool {
-    !method.is_safe() || path.starts_with("/buy/")
+    !method.is_safe() || path.starts_with(BUY)
 }
 
 fn refused(error: ApiError, request: &Request) -> Response {
-    match is_write(request.method(), request.uri().path()) {
-        true => error.outcome(WriteOutcome::NotApplied).into_response(),
+    let path = request.uri().path();
+    match is_write(request.method(), path) {
+        true => {
+            let error = error.outcome(WriteOutcome::NotApplied);
+            if path.starts_with(BUY) {
+                seed_gone::buy_unavailable(error)
+            } else {
+                error.into_response()
+            }
+        }
         false => error.into_response(),
     }
 }
@@ -152,7 +164,7 @@ async fn acceptable(request: Request, next: Next) -> Response {
             text.split(',').any(|range| {
                 let range = range.split(';').next().unwrap_or_default().trim();
                 matches!(
-                    range,
+                    range.to_ascii_lowercase().as_str(),
                     "" | "*/*" | "application/*" | "application/json" | "application/problem+json"
                 )
             })
@@ -180,5 +192,10 @@ async fn method_not_allowed(request: Request) -> Response {
         return gone.into_response();
     }
     let detail = format!("{} does not take {}.", request.uri().path(), request.method());
-    refused(ApiError::new(Code::MethodNotAllowed, detail), &request)
+    let error = ApiError::new(Code::MethodNotAllowed, detail);
+    match request.uri().path().starts_with(BUY) {
+        true => refused(error.allow("GET"), &request),
+        // axum knows what the path takes, and says it.
+        false => refused(error, &request),
+    }
 }

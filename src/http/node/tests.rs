@@ -1,1 +1,13 @@
-//! Tests of the node's router, without a socket.
+//! Tests of the node's router, without a socket, on a node that is alone in its cluster.
+
+mod cluster;
+mod disk;
+mod idempotency;
+mod items;
+mod limits;
+mod orders;
+mod reads;
+mod refusals;
+mod seed;
+mod store;
+mod unavailable;
