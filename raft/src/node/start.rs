@@ -250,9 +250,10 @@ fn raft_config(settings: &Settings) -> Result<Config, openraft::ConfigError> {
         max_payload_entries: 1024,
         // A follower gets a snapshot only when the log no longer has what it needs.
         replication_lag_threshold: u64::MAX / 2,
-        // This node triggers snapshots and purges by itself; see `upkeep`.
+        // This node triggers snapshots and purges by itself; see `upkeep`. Without the second line
+        // openraft would purge right after each snapshot, checkpoint or not.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: settings.keep_log_entries,
+        max_in_snapshot_log_to_keep: u64::MAX,
         enable_pre_vote: Some(true),
         // Off by default (openraft#2080): a leader cut off from its quorum stops holding voters back.
         quorum_loss_probe_interval: Some(election_max * 4),
