@@ -6,8 +6,14 @@ use std::sync::{
 };
 
 use futures_util::future::BoxFuture;
-use openraft::{Config, Raft, SnapshotPolicy, type_config::TypeConfigExt};
-use pygmy_storage::{store::Origin, volume::Volume};
+use openraft::{
+    Config, Raft, SnapshotPolicy, async_runtime::watch::WatchReceiver, type_config::TypeConfigExt,
+};
+use pygmy_storage::{
+    snapshot,
+    store::{self, Origin},
+    volume::Volume,
+};
 use tokio::sync::mpsc;
 
 use super::{Node, Settings, bootstrap, membership, read, service, upkeep, write};
@@ -127,7 +133,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
             })?
         };
         let (machine, origin) = StateMachine::<E>::open(volume.clone(), settings.checkpoint)?;
-        check_origin(&origin, &location, log.purged_index(), machine.last_applied())?;
+        check_origin(&*volume, &origin, log.purged_index(), machine.last_applied())?;
 
         let proof = SecretProof::new(&settings.cluster_name, &settings.secret);
         let credentials = Credentials::new(identity.node_id, identity.cluster, proof);
@@ -213,9 +219,10 @@ fn identify<E: Environment, T: Transport>(
     })
 }
 
+/// Checks that nothing is missing between state and log.
 fn check_origin(
+    volume: &dyn Volume,
     origin: &Origin,
-    location: &str,
     purged: Option<u64>,
     applied: Option<crate::types::alias::LogId>,
 ) -> Result<(), StartError> {
@@ -230,11 +237,23 @@ fn check_origin(
             damage.join("; ")
         }
     };
-    match (purged, applied.map(|id| id.index)) {
-        (Some(purged), applied) if applied.is_none_or(|applied| applied < purged) => {
-            Err(StartError::StateLost { location: location.to_owned(), damage, purged })
-        }
-        (Some(_) | None, _) => Ok(()),
+    let Some(purged) = purged else { return Ok(()) };
+    let reaches = |index: Option<u64>| index.is_some_and(|index| index >= purged);
+    // A state that is behind what was purged is brought forward by openraft, from the snapshot.
+    if reaches(applied.map(|id| id.index)) || reaches(newest_whole_snapshot(volume)?) {
+        return Ok(());
+    }
+    Err(StartError::StateLost { location: volume.location(), damage, purged })
+}
+
+/// The newest index in the newest snapshot, if that is whole.
+fn newest_whole_snapshot(volume: &dyn Volume) -> Result<Option<u64>, StartError> {
+    let Some((name, header, _)) = store::newest_snapshot(volume)? else { return Ok(None) };
+    let (mut input, _) = volume.open_file(&name)?;
+    match snapshot::verify(&mut input) {
+        Ok(_) => Ok(header.applied),
+        Err(error) if error.is_damage() => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -288,6 +307,10 @@ async fn await_recovery<E: Environment, T: Transport>(node: Weak<Node<E, T>>) {
                 return;
             }
             Err(error) => tracing::info!(%error, "not caught up yet"),
+        }
+        // A core that has stopped answers at once, and will not catch up any more.
+        if raft.metrics().borrow_watched().running_state.is_err() {
+            return;
         }
     }
 }
