@@ -9,7 +9,8 @@ use std::{
 };
 
 use pygmy_storage::{apply::Effects, command::LogIndex};
-use tokio::sync::watch;
+
+use crate::progress::Progress;
 
 /// Changes kept.
 const KEPT_MAX: usize = 65_536;
@@ -39,7 +40,7 @@ pub struct Change {
 pub struct ChangeFeed {
     kept: Mutex<Kept>,
     /// The index up to which the feed is complete.
-    upto: watch::Sender<LogIndex>,
+    upto: Progress,
 }
 
 #[derive(Debug)]
@@ -61,7 +62,7 @@ pub struct ChangePage {
 impl ChangeFeed {
     pub(crate) fn new(after: LogIndex) -> Self {
         let kept = Mutex::new(Kept { after, changes: VecDeque::new() });
-        Self { kept, upto: watch::channel(after).0 }
+        Self { kept, upto: Progress::new(after) }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -86,19 +87,19 @@ impl ChangeFeed {
             kept.after = oldest;
         }
         drop(kept);
-        self.upto.send_replace(upto);
+        self.upto.set(upto);
     }
 
     /// Begins anew: the state was replaced, and what led to it is not known here.
     pub(crate) fn restart(&self, after: LogIndex) {
         *self.kept() = Kept { after, changes: VecDeque::new() };
-        self.upto.send_replace(after);
+        self.upto.set(after);
     }
 
     /// The changes after an index, about `limit` of them; `None` when some of those are not kept.
     pub fn after(&self, after: LogIndex, limit: usize) -> Option<ChangePage> {
         let kept = self.kept();
-        let upto = *self.upto.borrow();
+        let upto = self.upto.get();
         if after < kept.after {
             return None;
         }
@@ -118,8 +119,7 @@ impl ChangeFeed {
 
     /// Waits until the log has gone beyond an index.
     pub async fn beyond(&self, index: LogIndex) {
-        // The sender lives as long as self, so waiting cannot fail.
-        let _ = self.upto.subscribe().wait_for(|upto| *upto > index).await;
+        self.upto.beyond(index).await;
     }
 }
 

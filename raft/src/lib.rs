@@ -10,6 +10,7 @@ pub mod identity;
 pub mod log_store;
 pub mod network;
 pub mod node;
+mod progress;
 pub mod sabotage;
 pub mod state_machine;
 pub mod types;

@@ -29,10 +29,11 @@ use pygmy_storage::{
     store::{self, Origin, StateStore},
     volume::Volume,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::{
     changes::ChangeFeed,
+    progress::Progress,
     sabotage,
     types::{
         Environment, Reply, TypeConfig,
@@ -57,8 +58,8 @@ pub struct CheckpointPolicy {
 pub struct Published {
     view: ArcSwap<View>,
     /// The number of applied entries, which is the index of the next one.
-    applied: watch::Sender<u64>,
-    checkpointed: watch::Sender<u64>,
+    applied: Progress,
+    checkpointed: Progress,
     /// The live feed of what changed.
     pub changes: ChangeFeed,
 }
@@ -69,8 +70,8 @@ impl Published {
         Self {
             changes: ChangeFeed::new(view.index()),
             view: ArcSwap::from_pointee(view),
-            applied: watch::channel(next).0,
-            checkpointed: watch::channel(next).0,
+            applied: Progress::new(next),
+            checkpointed: Progress::new(next),
         }
     }
 
@@ -81,14 +82,12 @@ impl Published {
 
     /// The index of the first entry that is in no checkpoint.
     pub fn checkpointed(&self) -> u64 {
-        *self.checkpointed.borrow()
+        self.checkpointed.get()
     }
 
     /// Waits until the entry at an index is applied, and gives a state that has it.
     pub async fn at_index(&self, index: u64) -> Arc<View> {
-        let mut applied = self.applied.subscribe();
-        // The sender lives as long as self, so waiting cannot fail.
-        let _ = applied.wait_for(|next| *next > index).await;
+        self.applied.beyond(index).await;
         self.view()
     }
 
@@ -96,15 +95,15 @@ impl Published {
         let next = next_index(&view.state);
         self.changes.add(view.index(), effects);
         self.view.store(Arc::new(view));
-        self.applied.send_replace(next);
+        self.applied.set(next);
     }
 
     fn replace(&self, view: View) {
         let next = next_index(&view.state);
         self.changes.restart(view.index());
         self.view.store(Arc::new(view));
-        self.applied.send_replace(next);
-        self.checkpointed.send_replace(next);
+        self.applied.set(next);
+        self.checkpointed.set(next);
     }
 }
 
@@ -238,7 +237,7 @@ impl<E: Environment> StateMachine<E> {
                 }
                 Ok(result) => {
                     self.working.forget_packed(result?);
-                    self.published.checkpointed.send_replace(covers);
+                    self.published.checkpointed.set(covers);
                     self.running = None;
                 }
             }
@@ -283,7 +282,7 @@ impl<E: Environment> StateMachine<E> {
         self.start_checkpoint(next_index(&self.working));
         if let Some((covers, ended)) = self.running.take() {
             ended.await.map_err(io::Error::other)??;
-            self.published.checkpointed.send_replace(covers);
+            self.published.checkpointed.set(covers);
         }
         Ok(())
     }
