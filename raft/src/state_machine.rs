@@ -28,6 +28,7 @@ use pygmy_storage::{
     state::{Packed, State},
     store::{self, Origin, StateStore},
     volume::Volume,
+    working::Working,
 };
 use tokio::sync::oneshot;
 
@@ -117,7 +118,7 @@ pub struct StateMachine<E: Environment> {
     store: Arc<Mutex<StateStore>>,
     published: Arc<Published>,
     /// The state that entries are applied to; ahead of the published one within a round only.
-    working: State,
+    working: Working,
     history: Arc<History>,
     membership: StoredMembership,
     last_applied: Option<LogId>,
@@ -144,7 +145,7 @@ impl<E: Environment> StateMachine<E> {
             store: Arc::new(Mutex::new(store)),
             published,
             last: (next_index(&view.state), TypeConfig::<E>::now()),
-            working: view.state,
+            working: Working::new(view.state),
             history: view.history,
             membership,
             last_applied,
@@ -166,7 +167,7 @@ impl<E: Environment> StateMachine<E> {
     }
 
     fn view(&self) -> View {
-        View { state: self.working.clone(), history: self.history.clone() }
+        View { state: self.working.state().clone(), history: self.history.clone() }
     }
 
     fn apply_entry(&mut self, entry: &Entry, effects: &mut Effects) -> io::Result<Option<Reply>> {
@@ -197,7 +198,9 @@ impl<E: Environment> StateMachine<E> {
     /// Adds to an outcome what a reply needs besides. Not part of the outcome: reads only.
     fn reply(&self, applied: Applied) -> io::Result<Reply> {
         let order = match &applied.outcome {
-            Outcome::Ordered(id) => self.working.find_order(*id).or_history(&self.history)?,
+            Outcome::Ordered(id) => {
+                self.working.state().find_order(*id).or_history(&self.history)?
+            }
             Outcome::Item(_)
             | Outcome::Restocked(_)
             | Outcome::PolicySet
@@ -242,7 +245,7 @@ impl<E: Environment> StateMachine<E> {
                 }
             }
         }
-        let next = next_index(&self.working);
+        let next = next_index(self.working.state());
         let entries = next.saturating_sub(self.last.0);
         let due = entries >= self.policy.entries
             || (entries > 0 && TypeConfig::<E>::now() - self.last.1 >= self.policy.interval);
@@ -279,7 +282,7 @@ impl<E: Environment> StateMachine<E> {
         if let Some((_, ended)) = self.running.take() {
             ended.await.map_err(io::Error::other)??;
         }
-        self.start_checkpoint(next_index(&self.working));
+        self.start_checkpoint(next_index(self.working.state()));
         if let Some((covers, ended)) = self.running.take() {
             ended.await.map_err(io::Error::other)??;
             self.published.checkpointed.set(covers);
@@ -366,10 +369,10 @@ impl<E: Environment> RaftStateMachine<TypeConfig<E>> for StateMachine<E> {
             "installed a snapshot"
         );
         (self.last_applied, self.membership) = (last_applied, membership);
-        self.working = view.state.clone();
+        self.working = Working::new(view.state.clone());
         self.history = view.history.clone();
         self.pages.clear();
-        self.last = (next_index(&self.working), TypeConfig::<E>::now());
+        self.last = (next_index(self.working.state()), TypeConfig::<E>::now());
         self.published.replace(view);
         Ok(())
     }

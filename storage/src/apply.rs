@@ -14,6 +14,7 @@ use crate::{
     },
     orders::{KeyRecord, Order, OrderId, OrderLine, OrderStatus},
     state::State,
+    working::Working,
 };
 
 /// The most idempotency records forgotten with one entry, so that no entry takes long.
@@ -31,43 +32,46 @@ pub struct Effects {
 
 /// Applies an entry that carries a proposal.
 pub fn apply(
-    state: &mut State,
+    working: &mut Working,
     index: LogIndex,
     proposal: &Proposal,
     effects: &mut Effects,
 ) -> Applied {
+    let state = &mut working.state;
     debug_assert!(state.applied.is_none_or(|applied| applied < index), "entries come in order");
     state.log_time_ms = state.log_time_ms.max(proposal.stamp_ms);
-    let applied = match proposal.key.and_then(|claim| replay(state, index, &claim)) {
+    let applied = match proposal.key.and_then(|claim| replay(working, index, &claim)) {
         Some(applied) => applied,
         None => {
+            let state = &mut working.state;
             let outcome = execute(state, index, &proposal.command, effects);
+            let at_ms = state.log_time_ms;
             if let Some(claim) = proposal.key {
-                state.push_key(KeyRecord {
+                working.push_key(KeyRecord {
                     key: claim.key,
                     fingerprint: claim.fingerprint,
                     outcome: outcome.clone(),
                     index,
-                    at_ms: state.log_time_ms,
+                    at_ms,
                 });
             }
             Applied { index, replayed: false, outcome }
         }
     };
-    forget_keys(state);
-    state.finish_entry(index);
+    forget_keys(working);
+    working.state.finish_entry(index);
     applied
 }
 
 /// Applies an entry that carries nothing for the state: a blank one, a membership change.
-pub fn apply_blank(state: &mut State, index: LogIndex) {
-    state.finish_entry(index);
+pub fn apply_blank(working: &mut Working, index: LogIndex) {
+    working.state.finish_entry(index);
 }
 
 /// The outcome of an earlier entry with this key, if it is still remembered.
-fn replay(state: &State, index: LogIndex, claim: &KeyClaim) -> Option<Applied> {
-    let record = state.key(&claim.key)?;
-    if expired(state, record) {
+fn replay(working: &Working, index: LogIndex, claim: &KeyClaim) -> Option<Applied> {
+    let record = working.key(&claim.key)?;
+    if expired(&working.state, record) {
         return None;
     }
     let (index, replayed, outcome) = match record.fingerprint == claim.fingerprint {
@@ -83,13 +87,14 @@ fn expired(state: &State, record: &KeyRecord) -> bool {
 
 /// Forgets records that are over their time or over the limit, oldest first. How many at once
 /// depends on the state alone, so every replica forgets the same ones with the same entry.
-fn forget_keys(state: &mut State) {
+fn forget_keys(working: &mut Working) {
     for _ in 0..KEYS_FORGOTTEN_MAX {
+        let state = &working.state;
         let Some(oldest) = state.keys.get(state.keys.base()) else { return };
         if state.key_count() <= state.policy.key_limit && !expired(state, oldest) {
             return;
         }
-        state.pop_key();
+        working.pop_key();
     }
 }
 

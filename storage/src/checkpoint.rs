@@ -158,7 +158,7 @@ pub fn load(engine: &dyn Engine) -> Result<Option<(State, Packed)>> {
         let chunk = read_chunk(engine, Key::Keys(chunk))?;
         for (number, row) in (chunk.first..).zip(&chunk.rows) {
             if number == state.keys.next() {
-                state.push_key(Arc::unwrap_or_clone(Arc::clone(row)));
+                state.push_key(Arc::clone(row));
             }
         }
     }

@@ -26,3 +26,4 @@ pub mod snapshot;
 pub mod state;
 pub mod store;
 pub mod verify;
+pub mod working;

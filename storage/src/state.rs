@@ -3,17 +3,14 @@
 //! A clone costs a few pointers (persistent maps), so the state machine publishes one after each
 //! round of entries, and readers, checkpoints and snapshots each keep the one they began with.
 
-use std::{
-    hash::{BuildHasherDefault, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     catalog::{Item, ItemId, LedgerRow},
     codec,
-    command::{KeyHash, LogIndex, LogTimeMs, Policy},
+    command::{LogIndex, LogTimeMs, Policy},
     orders::{KeyRecord, Order, OrderId},
     sequence::Sequence,
 };
@@ -34,7 +31,6 @@ pub const PAGE_IDS: u64 = 32;
 /// Invariants, at every index:
 /// - every item keeps those of [`Item`];
 /// - `topics` and `sold_out` say of `items` what they are derived to say;
-/// - each record of `keys` is found in `keys_by_hash`, and nothing else is;
 /// - `hash` is the sum over all records; order numbers are dense from 1.
 #[derive(Debug, Clone, Default)]
 pub struct State {
@@ -56,13 +52,6 @@ pub struct State {
     pub(crate) orders: Sequence<Order>,
     pub(crate) ledger: Sequence<LedgerRow>,
     pub(crate) keys: Sequence<KeyRecord>,
-    /// Derived: where in `keys` a key's record is.
-    pub(crate) keys_by_hash: imbl::GenericHashMap<
-        KeyHash,
-        u64,
-        BuildHasherDefault<PassThrough>,
-        imbl::shared_ptr::DefaultSharedPtr,
-    >,
     pub(crate) hash: StateHash,
     pub(crate) ring: imbl::Vector<(LogIndex, u128)>,
 }
@@ -204,29 +193,19 @@ impl State {
         self.ledger.push(Arc::new(row));
     }
 
-    /// The record of a key.
-    pub(crate) fn key(&self, key: &KeyHash) -> Option<&Arc<KeyRecord>> {
-        self.keys.get(*self.keys_by_hash.get(key)?)
-    }
-
-    /// Remembers a request.
-    pub(crate) fn push_key(&mut self, record: KeyRecord) {
+    /// Remembers a request, and gives the number of its record.
+    pub(crate) fn push_key(&mut self, record: Arc<KeyRecord>) -> u64 {
         self.hash.keys = self.hash.keys.wrapping_add(record_hash(Kind::Key, &record));
-        let key = record.key;
-        let number = self.keys.push(Arc::new(record));
-        self.keys_by_hash.insert(key, number);
+        self.keys.push(record)
     }
 
-    /// Forgets the oldest idempotency record.
-    pub(crate) fn pop_key(&mut self) {
+    /// Forgets the oldest idempotency record, and gives it with its number.
+    pub(crate) fn pop_key(&mut self) -> Option<(u64, Arc<KeyRecord>)> {
         let number = self.keys.base();
-        let Some(record) = self.keys.get(number).cloned() else { return };
+        let record = self.keys.get(number).cloned()?;
         self.hash.keys = self.hash.keys.wrapping_sub(record_hash(Kind::Key, &record));
-        // A key that expired and was used again has a newer record, which stays.
-        if self.keys_by_hash.get(&record.key) == Some(&number) {
-            self.keys_by_hash.remove(&record.key);
-        }
         self.keys.drop_below(number + 1);
+        Some((number, record))
     }
 
     /// Ends the entry at an index: the state includes it from here on.
@@ -257,22 +236,4 @@ pub struct Packed {
     pub ledger: u64,
     /// Of the idempotency records.
     pub keys: u64,
-}
-
-/// A hasher for keys that are hashes already: takes their first eight bytes.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct PassThrough(u64);
-
-impl Hasher for PassThrough {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = self.0.rotate_left(29) ^ u64::from_le_bytes(word);
-        }
-    }
 }

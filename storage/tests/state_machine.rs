@@ -14,10 +14,10 @@ use pygmy_storage::{
     },
     history::History,
     query::View,
-    state::State,
     store::{self, Origin, StateStore},
     verify,
     volume::{DirVolume, MemoryVolume, Volume},
+    working::Working,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -26,7 +26,7 @@ use rand_chacha::ChaCha8Rng;
 struct Machine {
     volume: Arc<dyn Volume>,
     store: StateStore,
-    state: State,
+    working: Working,
     history: Arc<History>,
     pages: BTreeSet<u64>,
 }
@@ -35,7 +35,8 @@ impl Machine {
     fn open(volume: Arc<dyn Volume>) -> (Self, Origin) {
         let (store, view, origin) = StateStore::open(volume.clone()).unwrap();
         let View { state, history } = view;
-        (Self { volume, store, state, history, pages: BTreeSet::new() }, origin)
+        let working = Working::new(state);
+        (Self { volume, store, working, history, pages: BTreeSet::new() }, origin)
     }
 
     fn memory() -> Self {
@@ -43,9 +44,9 @@ impl Machine {
     }
 
     fn apply(&mut self, proposal: &Proposal) -> Applied {
-        let index = self.state.applied().map_or(0, |index| index + 1);
+        let index = self.working.state().applied().map_or(0, |index| index + 1);
         let mut effects = Effects::default();
-        let applied = apply(&mut self.state, index, proposal, &mut effects);
+        let applied = apply(&mut self.working, index, proposal, &mut effects);
         self.pages.extend(effects.items.iter().map(|(_, item)| page_of(*item)));
         applied
     }
@@ -55,19 +56,20 @@ impl Machine {
     }
 
     fn checkpoint(&mut self) {
-        let packed = self.store.checkpoint(&self.state, &self.pages).unwrap();
+        let packed = self.store.checkpoint(self.working.state(), &self.pages).unwrap();
         self.pages.clear();
-        self.state.forget_packed(packed);
+        self.working.forget_packed(packed);
     }
 
     fn view(&self) -> View {
-        View { state: self.state.clone(), history: self.history.clone() }
+        View { state: self.working.state().clone(), history: self.history.clone() }
     }
 
     fn assert_sound(&self) {
         for check in verify::verify(&self.view()).unwrap() {
             assert!(check.wrong.is_empty(), "{check:?}");
         }
+        assert!(self.working.index_is_sound());
     }
 }
 
@@ -219,11 +221,11 @@ fn restock_fills_what_is_sold_out_and_nothing_else() {
     m.run(put(2, 1, 7));
     m.run(put(3, 1, 2));
     m.run(order(&[(3, 2)]));
-    assert!(m.state.has_sold_out());
+    assert!(m.working.state().has_sold_out());
     assert_eq!(m.run(Command::Restock), Outcome::Restocked(2));
     let stocks: Vec<u64> = (1..=3).map(|id| m.view().item(id).unwrap().stock).collect();
     assert_eq!(stocks, [50, 7, 50]);
-    assert!(!m.state.has_sold_out());
+    assert!(!m.working.state().has_sold_out());
     assert_eq!(m.run(Command::Restock), Outcome::Restocked(0));
     m.assert_sound();
 }
@@ -245,7 +247,7 @@ fn the_same_key_gives_the_first_reply_and_another_request_is_refused() {
     m.run(put(1, 1, 5));
     let again = m.apply(&keyed("r", 40, order(&[(1, 1)])));
     assert_eq!((again.outcome, again.replayed), (refused.outcome, true));
-    assert_eq!(m.state.order_count(), 1);
+    assert_eq!(m.working.state().order_count(), 1);
     m.assert_sound();
 }
 
@@ -255,7 +257,7 @@ fn keys_are_forgotten_by_log_time_and_by_number_oldest_first() {
     m.run(put(1, 1, 1000));
     let policy = Policy { key_retention_ms: 100, key_limit: 3, ..Policy::default() };
     m.apply(&Proposal { stamp_ms: 0, key: None, command: Command::SetPolicy(policy) });
-    let base = m.state.log_time_ms();
+    let base = m.working.state().log_time_ms();
     let buy = |m: &mut Machine, key: &str, at| m.apply(&keyed(key, base + at, order(&[(1, 1)])));
     buy(&mut m, "a", 0);
     assert!(buy(&mut m, "a", 99).replayed);
@@ -263,7 +265,7 @@ fn keys_are_forgotten_by_log_time_and_by_number_oldest_first() {
     for key in ["b", "c", "d"] {
         buy(&mut m, key, 101);
     }
-    assert_eq!(m.state.key_count(), 3, "the limit holds");
+    assert_eq!(m.working.state().key_count(), 3, "the limit holds");
     assert!(!buy(&mut m, "a", 102).replayed, "the oldest went first");
     assert!(buy(&mut m, "d", 102).replayed);
     // A leader's clock that jumps back does not bring time back.
@@ -333,8 +335,8 @@ fn feed(m: &mut Machine, entries: &[Option<Proposal>]) -> Vec<Option<Applied>> {
         .map(|entry| match entry {
             Some(proposal) => Some(m.apply(proposal)),
             None => {
-                let index = m.state.applied().map_or(0, |index| index + 1);
-                apply_blank(&mut m.state, index);
+                let index = m.working.state().applied().map_or(0, |index| index + 1);
+                apply_blank(&mut m.working, index);
                 None
             }
         })
@@ -342,7 +344,7 @@ fn feed(m: &mut Machine, entries: &[Option<Proposal>]) -> Vec<Option<Applied>> {
 }
 
 fn fingerprint(m: &Machine) -> (u128, Vec<(u64, u128)>) {
-    (m.state.state_hash(), m.state.hash_ring().collect())
+    (m.working.state().state_hash(), m.working.state().hash_ring().collect())
 }
 
 /// The same entries give the same outcomes and the same hash, however often the state was
@@ -376,14 +378,18 @@ fn a_history_gives_one_state_however_it_is_cut() {
                         let volume = m.volume.clone();
                         drop(m);
                         m = Machine::open(volume).0;
-                        at = m.state.applied().map_or(0, |i| usize::try_from(i).unwrap() + 1);
+                        at = m
+                            .working
+                            .state()
+                            .applied()
+                            .map_or(0, |i| usize::try_from(i).unwrap() + 1);
                         m.assert_sound();
                     }
                     2 => {
                         let (file, _) = store::build_snapshot(&*m.volume, &m.view()).unwrap();
                         let view = m.store.install(&file).unwrap();
-                        assert_eq!(view.state.state_hash(), m.state.state_hash());
-                        (m.state, m.history) = (view.state, view.history);
+                        assert_eq!(view.state.state_hash(), m.working.state().state_hash());
+                        (m.working, m.history) = (Working::new(view.state), view.history);
                         m.pages.clear();
                     }
                     _ => {}
@@ -392,7 +398,7 @@ fn a_history_gives_one_state_however_it_is_cut() {
             assert_eq!(fingerprint(&m), fingerprint(&plain), "seed {seed}");
             m.assert_sound();
             // Orders that left memory are the same as those that did not.
-            for id in 1..=plain.state.order_count() {
+            for id in 1..=plain.working.state().order_count() {
                 assert_eq!(m.view().order(id).unwrap(), plain.view().order(id).unwrap());
             }
         }
@@ -459,12 +465,12 @@ fn a_snapshot_replaces_and_never_merges() {
     let bytes = pygmy_storage::volume::read_file(&*small.volume, &file).unwrap().unwrap();
     pygmy_storage::volume::write_file(&*full.volume, "incoming", &bytes).unwrap();
     let view = full.store.install("incoming").unwrap();
-    assert_eq!(view.state.state_hash(), small.state.state_hash());
+    assert_eq!(view.state.state_hash(), small.working.state().state_hash());
     assert_eq!((view.state.item_count(), view.state.order_count()), (1, 0));
     assert_eq!(view.state.key_count(), 0);
     let (again, origin) = Machine::open(full.volume.clone());
     assert_eq!(origin, Origin::Checkpoint);
-    assert_eq!(again.state.state_hash(), small.state.state_hash());
+    assert_eq!(again.working.state().state_hash(), small.working.state().state_hash());
 }
 
 #[test]
@@ -473,7 +479,7 @@ fn a_damaged_state_database_is_rebuilt_from_the_snapshot_and_told() {
     let (mut m, _) = Machine::open(Arc::new(volume.clone()));
     feed(&mut m, &history(2, 1000));
     store::build_snapshot(&*m.volume, &m.view()).unwrap();
-    let at_snapshot = m.state.state_hash();
+    let at_snapshot = m.working.state().state_hash();
     m.run(put(1, 1, 1));
     m.checkpoint();
     let engine = volume.engine("state-0000000001").unwrap();
@@ -482,7 +488,7 @@ fn a_damaged_state_database_is_rebuilt_from_the_snapshot_and_told() {
     let (m, origin) = Machine::open(Arc::new(volume.clone()));
     let Origin::Snapshot { damage } = origin else { panic!("{origin:?}") };
     assert!(damage[0].contains("checksum"), "{damage:?}");
-    assert_eq!(m.state.state_hash(), at_snapshot);
+    assert_eq!(m.working.state().state_hash(), at_snapshot);
 
     // And with no snapshot either, it says that something was lost.
     for file in volume.files().unwrap() {
@@ -492,7 +498,7 @@ fn a_damaged_state_database_is_rebuilt_from_the_snapshot_and_told() {
     volume.engine(&name).unwrap().corrupt(&key, vec![1; 40]);
     let (m, origin) = Machine::open(Arc::new(volume));
     assert!(matches!(origin, Origin::Lost { .. }), "{origin:?}");
-    assert_eq!(m.state.applied(), None);
+    assert_eq!(m.working.state().applied(), None);
 }
 
 #[test]
@@ -506,16 +512,16 @@ fn a_power_cut_in_any_checkpoint_leaves_the_one_before_or_this_one() {
         let second = random.random_range(first..3000);
         feed(&mut m, &entries[..first]);
         m.checkpoint();
-        let before = m.state.state_hash();
+        let before = m.working.state().state_hash();
         feed(&mut m, &entries[first..second]);
         let engine = volume.engine("state-0000000001").unwrap();
         engine.fail_next_syncs(1);
-        assert!(m.store.checkpoint(&m.state, &m.pages).is_err());
-        let after = m.state.state_hash();
+        assert!(m.store.checkpoint(m.working.state(), &m.pages).is_err());
+        let after = m.working.state().state_hash();
         volume.power_cut(|unsynced| random.random_range(0..=unsynced));
         let (m, origin) = Machine::open(Arc::new(volume));
         assert_eq!(origin, Origin::Checkpoint);
-        assert!([before, after].contains(&m.state.state_hash()));
+        assert!([before, after].contains(&m.working.state().state_hash()));
         m.assert_sound();
     }
 }
