@@ -129,6 +129,7 @@ impl Network {
     /// Carries a request, and the reply back. Whoever waits hears nothing of what is lost.
     async fn carry(
         self: Arc<Self>,
+        speaker: String,
         from: String,
         to: String,
         header: CallHeader,
@@ -136,7 +137,8 @@ impl Network {
         reply: oneshot::Sender<Result<Vec<u8>, CallError>>,
     ) {
         let name = describe(&body);
-        let broken = |detail: &str| CallError::Broken { address: to.clone(), detail: detail.to_owned() };
+        let broken =
+            |detail: &str| CallError::Broken { address: to.clone(), detail: detail.to_owned() };
         Runtime::sleep(self.delay()).await;
         if self.is_lost(&from, &to) {
             self.world.trace.event(format!("{from} -> {to} {name} lost"));
@@ -147,7 +149,7 @@ impl Network {
             let _ = reply.send(Err(CallError::Unreachable { address, detail }));
             return;
         };
-        self.oracle.see_request(&body);
+        self.oracle.see_request(&speaker, &body);
         self.world.trace.event(format!("{from} -> {to} {name}"));
         let Listener { node, scope } = listener;
         let (done, answered) = oneshot::channel();
@@ -171,7 +173,9 @@ impl Network {
         let answer = match answer {
             Ok(bytes) => {
                 let size = bytes.len();
-                self.world.trace.event(format!("{from} <- {to} {name} {size} {}", short_hash(&bytes)));
+                self.world
+                    .trace
+                    .event(format!("{from} <- {to} {name} {size} {}", short_hash(&bytes)));
                 if let Ok(PeerResponse::<Sim>::SnapshotDone(_)) = codec::unseal(&bytes, "a reply") {
                     self.world.trace.count("snapshots installed");
                 }
@@ -195,6 +199,8 @@ impl Network {
 #[derive(Clone)]
 pub(crate) struct SimTransport {
     pub(crate) from: String,
+    /// The incarnation that speaks.
+    pub(crate) speaker: String,
     pub(crate) network: Arc<Network>,
 }
 
@@ -214,6 +220,7 @@ impl Transport for SimTransport {
             let (header, body) = (header.clone(), body.clone());
             network.world.trace.count("messages repeated");
             drop(network.world.spawn(network.clone().carry(
+                self.speaker.clone(),
                 self.from.clone(),
                 address.to_owned(),
                 header,
@@ -222,8 +229,8 @@ impl Transport for SimTransport {
             )));
         }
         let (reply, answered) = oneshot::channel();
-        let carry =
-            network.clone().carry(self.from.clone(), address.to_owned(), header, body, reply);
+        let (speaker, from) = (self.speaker.clone(), self.from.clone());
+        let carry = network.clone().carry(speaker, from, address.to_owned(), header, body, reply);
         // Keeps the reply's sender when the message is lost, so that the caller waits.
         let _carrier = network.world.spawn(carry);
         match Runtime::timeout(timeout, answered).await {

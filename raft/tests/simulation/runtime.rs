@@ -175,7 +175,11 @@ impl<F: Future + Send> Future for Task<F> {
         match polled {
             Ok(polled) => polled,
             Err(panic) => {
-                self.scope.trace.violation(format!("panic in {}: {}", self.scope.name, told(&*panic)));
+                self.scope.trace.violation(format!(
+                    "panic in {}: {}",
+                    self.scope.name,
+                    told(&*panic)
+                ));
                 resume_unwind(panic)
             }
         }

@@ -1,10 +1,6 @@
 //! What happened in a world, in order, and what of it must not have.
 
-use std::{
-    collections::BTreeMap,
-    sync::Mutex,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use openraft_rt::{AsyncRuntime, Instant};
 use openraft_rt_sim::SimRuntime;
@@ -38,6 +34,11 @@ impl Trace {
     /// Virtual time since the beginning.
     pub(crate) fn now(&self) -> Duration {
         SimInstant::now() - self.began
+    }
+
+    /// Whether a run goes on until a time: it does not once something has gone wrong.
+    pub(crate) fn is_before(&self, until: Duration) -> bool {
+        self.now() < until && !self.is_violated()
     }
 
     pub(crate) fn event(&self, text: impl AsRef<str>) {
