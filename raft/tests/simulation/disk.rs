@@ -57,9 +57,9 @@ impl Disk {
         Self { volume, power: Arc::default(), lies }
     }
 
-    /// Lets the power go after so many more operations.
-    pub(crate) fn set_fuse(&self, operations: u64) {
-        *lock(&self.power.fuse) = Some(operations);
+    /// Lets the power go after so many more operations; `None` for never.
+    pub(crate) fn set_fuse(&self, operations: Option<u64>) {
+        *lock(&self.power.fuse) = operations;
     }
 
     pub(crate) fn is_off(&self) -> bool {

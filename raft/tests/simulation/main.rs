@@ -124,6 +124,7 @@ async fn heal(world: &Arc<World>) {
     world.network.mend_all();
     for who in 0..NODES {
         world.set_disk_ms(who, 3);
+        world.set_fuse(who, None);
         world.start(who);
     }
 }

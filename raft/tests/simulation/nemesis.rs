@@ -39,7 +39,7 @@ async fn harm(world: &Arc<World>) {
                 later(world, chance.millis(20, 400), move |world| world.start(who));
             }
         }
-        32..42 => world.set_fuse(who, chance.within(1, 60)),
+        32..42 => world.set_fuse(who, Some(chance.within(1, 60))),
         42..62 => isolate(world, who),
         62..70 => {
             let other = (who + 1 + chance.index(NODES - 1)) % NODES;

@@ -179,8 +179,8 @@ impl World {
         }
     }
 
-    /// Lets the power of a node go after so many disk operations.
-    pub(crate) fn set_fuse(&self, who: usize, operations: u64) {
+    /// Lets the power of a node go after so many disk operations; `None` for never.
+    pub(crate) fn set_fuse(&self, who: usize, operations: Option<u64>) {
         if let Some(incarnation) = self.incarnation(who) {
             incarnation.disk.set_fuse(operations);
         }
