@@ -298,6 +298,15 @@ async fn verify_asks_every_member_at_its_own_address() {
     assert_eq!(ran.exit, Exit::Ok, "{}", ran.out);
     assert!(ran.out.ends_with("All 2 replicas are sound and equal at index 9."), "{}", ran.out);
 
+    // Who has joined anew stands there twice for a while, and is one replica all the same.
+    let mut twice = members(true, Some("node1"), &[&address(&a), &address(&b)]);
+    let mut learner = twice["members"][1].clone();
+    learner["id"] = json!(4);
+    twice["members"].as_array_mut().expect("a list").push(learner);
+    let front = Mock::start(move |_| Say::json(200, twice.clone())).await;
+    let ran = pygmy(&front.url, &["verify"]).await;
+    assert_eq!(ran.exit, Exit::Ok, "{}", ran.out);
+
     let front = status(vec![address(&a), address(&c)]).await;
     let ran = pygmy(&front.url, &["verify"]).await;
     assert_eq!(ran.exit, Exit::No);

@@ -44,12 +44,15 @@ struct MemberReport {
 }
 
 pub(super) async fn verify(args: Verify) -> Result<Answer, Stop> {
-    let cluster = args.reading.remote.client()?.cluster().await?;
+    let mut members = args.reading.remote.client()?.cluster().await?.members;
+    // One that has joined anew is listed under its old id as well until it votes.
+    let mut seen = BTreeSet::new();
+    members.retain(|member| seen.insert((member.name.clone(), member.api.clone())));
     let limit = Duration::from_secs(args.member_timeout);
     let mut rounds = 1;
     let report = loop {
-        let members = join_all(cluster.members.iter().map(|member| ask(member, limit))).await;
-        let report = judge(members);
+        let reports = join_all(members.iter().map(|member| ask(member, limit))).await;
+        let report = judge(reports);
         // Only a missing common index is worth another round: everything else is a finding.
         let all_answered = report.members.iter().all(|member| member.verification.is_some());
         if report.compared_at.is_some() || !all_answered || rounds == ROUNDS_MAX {
