@@ -108,6 +108,27 @@ impl<E: Environment> LogStore<E> {
         cache.vote.is_none() && cache.last_log_id().is_none()
     }
 
+    /// Checks that the vote is here under which everything else came: it is durable before the first
+    /// entry of its term is, and before anything is applied. A database whose file is damaged can
+    /// open as an empty one; `has_applied` says that there was something to forget.
+    ///
+    /// Errors: [`Error::Corrupt`]. A node without its vote must not take part.
+    pub fn check_vote(&self, has_applied: bool) -> Result<()> {
+        let cache = self.shared.cache();
+        let voted = cache.vote.map(|vote| vote.leader_id.term);
+        let entries = cache.last_log_id().map_or(0, |id| id.leader_id.term);
+        match voted {
+            None if has_applied || entries > 0 => {
+                Err(Error::corrupt("the log", "the vote is missing"))
+            }
+            Some(term) if term < entries => Err(Error::corrupt(
+                "the log",
+                format!("the vote is of term {term}, and there are entries of term {entries}"),
+            )),
+            None | Some(_) => Ok(()),
+        }
+    }
+
     /// What the log has done.
     pub fn stats(&self) -> LogStats {
         let disk_bytes = self.shared.engine.disk_bytes();

@@ -6,9 +6,7 @@ use std::sync::{
 };
 
 use futures_util::future::BoxFuture;
-use openraft::{
-    Config, Raft, SnapshotPolicy, async_runtime::watch::WatchReceiver, type_config::TypeConfigExt,
-};
+use openraft::{Config, Raft, SnapshotPolicy, metrics::WaitError, type_config::TypeConfigExt};
 use pygmy_storage::{
     snapshot,
     store::{self, Origin},
@@ -133,6 +131,8 @@ impl<E: Environment, T: Transport> Node<E, T> {
             })?
         };
         let (machine, origin) = StateMachine::<E>::open(volume.clone(), settings.checkpoint)?;
+        log.check_vote(machine.last_applied().is_some())
+            .map_err(|source| StartError::LogDamaged { location: location.clone(), source })?;
         check_origin(&*volume, &origin, log.purged_index(), machine.last_applied())?;
 
         let proof = SecretProof::new(&settings.cluster_name, &settings.secret);
@@ -306,11 +306,9 @@ async fn await_recovery<E: Environment, T: Transport>(node: Weak<Node<E, T>>) {
                 }
                 return;
             }
-            Err(error) => tracing::info!(%error, "not caught up yet"),
-        }
-        // A core that has stopped answers at once, and will not catch up any more.
-        if raft.metrics().borrow_watched().running_state.is_err() {
-            return;
+            // The core has stopped, in order or not: it will not catch up any more.
+            Err(WaitError::ShuttingDown) => return,
+            Err(error @ WaitError::Timeout(..)) => tracing::info!(%error, "not caught up yet"),
         }
     }
 }
