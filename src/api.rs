@@ -23,6 +23,9 @@ pub mod header {
     pub const MIN_INDEX: &str = "pygmy-min-index";
     /// Bound on the staleness of a `stale` read; the header form of `max_staleness_ms=`.
     pub const MAX_STALENESS_MS: &str = "pygmy-max-staleness-ms";
+    /// Milliseconds that the caller of a write waits for its reply: the node ends it in time with
+    /// what it knows by then.
+    pub const TIMEOUT_MS: &str = "pygmy-timeout-ms";
     /// The client's request id, or a made one; the same in the reply and in every log line.
     pub const REQUEST_ID: &str = "x-request-id";
     /// The client's idempotency key.

@@ -257,6 +257,19 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Api
     }
 }
 
+/// How long a write may take: as long as its caller waits, and no longer than `most`.
+pub(super) fn timeout(headers: &HeaderMap, most: Duration) -> Result<Duration, ApiError> {
+    let Some(value) = headers.get(header::TIMEOUT_MS) else { return Ok(most) };
+    match value.to_str().ok().and_then(|text| text.parse().ok()) {
+        Some(millis) => Ok(most.min(Duration::from_millis(millis))),
+        None => {
+            let detail = "is no number of milliseconds";
+            Err(ApiError::new(Code::Malformed, format!("Pygmy-Timeout-Ms {detail}."))
+                .error("Pygmy-Timeout-Ms", detail))
+        }
+    }
+}
+
 /// The precondition of a write (RFC 9110, section 13.1). `creatable` requests take `If-None-Match: *`.
 pub(super) fn precondition(headers: &HeaderMap, creatable: bool) -> Result<Precondition, ApiError> {
     let text = |name| {

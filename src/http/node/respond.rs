@@ -91,7 +91,9 @@ impl Api {
         let key = extract::idempotency_key(headers)
             .map_err(|error| error.outcome(WriteOutcome::NotApplied))?;
         let claim = key.map(|key| KeyClaim::new(&key, &command));
-        let written = self.node.write(claim, command, self.settings.request_timeout).await;
+        let timeout = extract::timeout(headers, self.settings.request_timeout)
+            .map_err(|error| error.outcome(WriteOutcome::NotApplied))?;
+        let written = self.node.write(claim, command, timeout).await;
         written.map_err(|error| write_error(&error))
     }
 

@@ -123,6 +123,19 @@ async fn a_node_without_a_cluster_refuses_both_and_lives() {
 }
 
 #[tokio::test]
+async fn a_caller_who_says_how_long_he_waits_is_answered_by_then() {
+    // The node's own time is far longer than the test has.
+    let store = Store::unformed(Arc::new(MemoryVolume::new()), settings()).await;
+    let hurried = |ask: super::store::Ask| ask.header(header::TIMEOUT_MS, "50");
+    store.send(hurried(buy(1, 1))).await.problem(Code::NoLeader, NOT_APPLIED);
+    let bought = store.send(hurried(get("/buy/1/"))).await;
+    assert_eq!((bought.status.as_u16(), bought.text()), (503, r#"{"Result": "0"}"#));
+    let bad = buy(1, 1).header(header::TIMEOUT_MS, "soon");
+    let problem = store.send(bad).await.problem(Code::Malformed, NOT_APPLIED);
+    assert_eq!(problem.errors[0].pointer, "Pygmy-Timeout-Ms");
+}
+
+#[tokio::test]
 async fn a_node_that_is_about_to_end_refuses_and_is_not_ready() {
     let store = Store::start().await;
     assert_eq!(store.get("/readyz").await.status, 200);
