@@ -1,0 +1,14 @@
+//! The program as its users run it: real processes, real files, a facade in front.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod damage;
+mod fleet;
+mod leaving;
+mod scenarios;
+mod single;
+mod strangers;
+mod while_away;
