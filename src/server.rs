@@ -7,7 +7,7 @@ use pygmy_raft::{
     network::http::{HttpTransport, router as peer_router},
     node::{Node, Settings, Timing},
     state_machine::CheckpointPolicy,
-    types::{Member, NodeId, Role, Tokio},
+    types::{Member, NodeId, Tokio},
 };
 use pygmy_storage::{command::Policy, volume::DirVolume};
 use tokio::{
@@ -247,6 +247,6 @@ fn member(row: &MemberConfig) -> Member {
         name: row.name.clone(),
         api: row.api.clone(),
         peer: row.peer.clone(),
-        roles: row.roles.iter().filter_map(|role| Role::parse(role.as_str())).collect(),
+        roles: row.roles.iter().copied().collect(),
     }
 }

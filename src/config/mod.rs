@@ -22,8 +22,9 @@ pub use document::{ConfigError, Sources};
 pub use facade::{FacadeConfig, FacadeSection};
 pub use node::{
     ApiSection, ClusterSection, MEMBERS_MAX, MemberConfig, NodeConfig, NodeSection, PeerSection,
-    PolicySection, RaftSection, Role, StorageSection,
+    PolicySection, RaftSection, StorageSection,
 };
+pub use pygmy_raft::types::Role;
 pub use secret::Secret;
 
 use reader::Reader;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use pygmy_raft::types::Role;
 
 use super::document::{Document, Entry, Origin, Value};
 use super::reader::{Reader, Setting};
@@ -105,26 +105,6 @@ pub struct MemberConfig {
     pub peer: String,
     /// What the facade asks it for, at least one.
     pub roles: Vec<Role>,
-}
-
-/// What a member answers for the facade. It replicates everything in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Items: search, lookup, stock.
-    Catalog,
-    /// Orders.
-    Order,
-}
-
-impl Role {
-    /// The role's name in files and in the interface.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Catalog => "catalog",
-            Self::Order => "order",
-        }
-    }
 }
 
 /// `[raft]`
@@ -465,7 +445,7 @@ fn read_roles(reader: &mut Reader<'_>) -> Vec<Role> {
     }
     let mut roles = Vec::new();
     for text in &texts.value {
-        match [Role::Catalog, Role::Order].into_iter().find(|role| role.as_str() == text.value) {
+        match Role::parse(&text.value) {
             Some(role) if roles.contains(&role) => {
                 reader.refuse(&text.origin, "roles", format!("{:?} is there twice", text.value));
             }

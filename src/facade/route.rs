@@ -4,22 +4,7 @@
 //! a read: reads are repeated freely.
 
 use http::{Method, Uri};
-
-/// What a member may be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    Catalog,
-    Order,
-}
-
-impl Role {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Catalog => "catalog",
-            Self::Order => "order",
-        }
-    }
-}
+pub(super) use pygmy_raft::types::Role;
 
 /// What a cached reply depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
