@@ -5,9 +5,10 @@
 PROFILE ?= cluster
 NODE ?=
 ARGS ?=
+CUTS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help build test verify fix chaos \
+.PHONY: help build test verify fix chaos power-cut \
 	cluster-up cluster-down cluster-reset cluster-status node-kill node-up
 
 help:
@@ -21,6 +22,7 @@ help:
 	@echo "make test                               all tests"
 	@echo "make verify                             check format, lints, documents, tests; edits nothing"
 	@echo "make fix                                format and apply the lints' suggestions"
+	@echo "make power-cut [CUTS=20]                cut the power of real file systems under load; as root"
 	@echo "make chaos [ARGS='--seconds 60']        kill nodes under load and check what is left"
 
 build:
@@ -42,6 +44,9 @@ fix:
 
 chaos:
 	tests/chaos.sh $(ARGS)
+
+power-cut:
+	PYGMY_POWER_CUTS=$(CUTS) cargo test --test power_cut -- --nocapture
 
 cluster-up:
 	@scripts/cluster.sh up $(PROFILE)

@@ -15,12 +15,16 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_pygmy");
 /// Bytes of a log's end that are shown when a test has failed.
 const LOG_SHOWN: usize = 4_000;
 
+/// Puts a known bug back into a build with `--features sabotage`, to see a test fail; it is the only
+/// setting of the environment that reaches the program.
+const SABOTAGE: &str = "PYGMY_SABOTAGE";
+
 /// A command line of the program with nothing of this environment's settings in it.
 fn command<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("PYGMY_") {
+        if name.to_string_lossy().starts_with("PYGMY_") && name != SABOTAGE {
             command.env_remove(name);
         }
     }
