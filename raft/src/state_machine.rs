@@ -34,6 +34,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     changes::ChangeFeed,
+    log_store::LogStore,
     progress::Progress,
     sabotage,
     types::{
@@ -129,6 +130,8 @@ pub struct StateMachine<E: Environment> {
     /// Where the last checkpoint began, and when.
     last: (u64, openraft::type_config::alias::InstantOf<TypeConfig<E>>),
     policy: CheckpointPolicy,
+    /// The log whose entries are applied, where there is one.
+    log: Option<LogStore<E>>,
 }
 
 impl<E: Environment> StateMachine<E> {
@@ -152,8 +155,14 @@ impl<E: Environment> StateMachine<E> {
             pages: BTreeSet::new(),
             running: None,
             policy,
+            log: None,
         };
         Ok((machine, origin))
+    }
+
+    /// Never lets a checkpoint get ahead of what is durable of this log.
+    pub fn follow(&mut self, log: LogStore<E>) {
+        self.log = Some(log);
     }
 
     /// What readers see.
@@ -262,12 +271,22 @@ impl<E: Environment> StateMachine<E> {
         let pages = std::mem::take(&mut self.pages);
         self.last = (next, TypeConfig::<E>::now());
         self.running = Some((next, ended));
+        let log = self.log.clone();
         let task = async move {
+            // Others commit an entry, and this node applies it, while its own disk is still at it. A
+            // state that a power cut left ahead of its log would have a hole between the two.
+            let synced = match &log {
+                Some(log) => log.sync().await,
+                None => Ok(()),
+            };
             let write = move || {
                 let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
                 store.checkpoint(&state, &pages).map_err(io::Error::from)
             };
-            let result = E::blocking(write).await;
+            let result = match synced {
+                Ok(()) => E::blocking(write).await,
+                Err(error) => Err(error),
+            };
             if let Err(error) = &result {
                 tracing::error!(%error, "writing a checkpoint failed; this node must stop");
             }

@@ -7,14 +7,14 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use openraft::{
     RaftLogReader, StorageError,
-    storage::{IOFlushed, RaftLogStorage},
+    storage::{IOFlushed, RaftLogStorage, RaftStateMachine},
     testing::log::{StoreBuilder, Suite},
     type_config::TypeConfigExt,
     vote::RaftLeaderId,
 };
 use pygmy_raft::{
     log_store::LogStore,
-    state_machine::{CheckpointPolicy, StateMachine},
+    state_machine::{CheckpointPolicy, StateMachine, entries_stream},
     types::{
         EntryData, Tokio, TypeConfig,
         alias::{Entry, LeaderId, LogId, Payload, Vote},
@@ -208,4 +208,27 @@ async fn a_damaged_or_missing_record_stops_the_node() {
 
     memory.corrupt(&key, good);
     LogStore::<Tokio>::open(engine, 1000).unwrap();
+}
+
+#[tokio::test]
+async fn a_checkpoint_never_gets_ahead_of_the_log() {
+    let volume = Arc::new(MemoryVolume::new());
+    let mut log = open(&volume.open_engine("log").unwrap());
+    let (mut machine, _) = StateMachine::open(volume.clone(), POLICY).unwrap();
+    machine.follow(log.clone());
+    let blank = |index| Entry { log_id: id(1, index), payload: Payload::Blank };
+
+    append(&mut log, vec![blank(0)]).await;
+    machine.apply(entries_stream(vec![blank(0)])).await.unwrap();
+    machine.checkpoint_now().await.unwrap();
+
+    // The others have the next entry, so it is committed and applied; this disk never gets it.
+    volume.engine("log").unwrap().fail_next_syncs(1);
+    log.append(vec![blank(1)], IOFlushed::noop()).await.unwrap();
+    machine.apply(entries_stream(vec![blank(1)])).await.unwrap();
+    assert!(machine.checkpoint_now().await.is_err());
+
+    volume.power_cut(|_| 0);
+    let (machine, _) = StateMachine::<Tokio>::open(volume, POLICY).unwrap();
+    assert_eq!(machine.last_applied(), Some(id(1, 0)));
 }

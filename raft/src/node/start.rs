@@ -130,7 +130,8 @@ impl<E: Environment, T: Transport> Node<E, T> {
                 false => StartError::Storage(source),
             })?
         };
-        let (machine, origin) = StateMachine::<E>::open(volume.clone(), settings.checkpoint)?;
+        let (mut machine, origin) = StateMachine::<E>::open(volume.clone(), settings.checkpoint)?;
+        machine.follow(log.clone());
         log.check_vote(machine.last_applied().is_some())
             .map_err(|source| StartError::LogDamaged { location: location.clone(), source })?;
         check_origin(&*volume, &origin, log.purged_index(), machine.last_applied())?;
