@@ -28,6 +28,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Idle connections per peer: one for each kind of call that runs at once.
 const IDLE_CONNECTIONS_MAX: usize = 16;
 
+/// After so long without a word the other side's kernel is asked whether it is still there, and again
+/// each time it does not answer.
+const KEEPALIVE: Duration = Duration::from_secs(1);
+/// How often it may fail to answer.
+const KEEPALIVE_PROBES: u32 = 3;
+
 /// Calls peers over HTTP. Clones share connections.
 #[derive(Debug, Clone)]
 pub struct HttpTransport {
@@ -43,6 +49,12 @@ impl HttpTransport {
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .pool_idle_timeout(Duration::from_secs(30))
             .tcp_nodelay(true)
+            // A host that lost its power answers nothing, and a snapshot's install may take minutes:
+            // what tells the two apart is whether the other side's kernel still answers.
+            .tcp_keepalive(KEEPALIVE)
+            .tcp_keepalive_interval(KEEPALIVE)
+            .tcp_keepalive_retries(KEEPALIVE_PROBES)
+            .tcp_user_timeout(KEEPALIVE * (KEEPALIVE_PROBES + 1))
             .http1_only()
             .build()?;
         Ok(Self { client })

@@ -42,6 +42,8 @@ pub(crate) type TestNode = Node<Tokio, Cuttable>;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a client waits where it is meant to be refused.
 pub(crate) const SHORT: Duration = Duration::from_millis(1500);
+/// When a connection on which nothing is acknowledged is given up.
+const GIVEN_UP: Duration = Duration::from_secs(4);
 /// The item that everybody buys.
 pub(crate) const ITEM: ItemId = 7;
 
@@ -84,10 +86,15 @@ impl Transport for Cuttable {
         body: Vec<u8>,
         timeout: Duration,
     ) -> Result<Vec<u8>, CallError> {
-        // A cut link looks like silence, as it does where packets are dropped.
+        // A cut link looks like silence, as it does where packets are dropped, until the connection
+        // is given up.
         let silence = || async {
-            tokio::time::sleep(timeout).await;
-            Err(CallError::Timeout { address: address.to_owned(), waited: timeout })
+            let address = address.to_owned();
+            tokio::time::sleep(timeout.min(GIVEN_UP)).await;
+            Err(match timeout <= GIVEN_UP {
+                true => CallError::Timeout { address, waited: timeout },
+                false => CallError::Broken { address, detail: "no word any more".to_owned() },
+            })
         };
         if self.links.is_cut(&self.own, address) {
             return silence().await;

@@ -25,6 +25,9 @@ use crate::{
     runtime::{Chance, Runtime, Scope, Sim, lock},
 };
 
+/// When a connection on which nothing is acknowledged is given up.
+const GIVEN_UP: Duration = Duration::from_secs(4);
+
 /// A node of ours in the simulation.
 pub(crate) type SimNode = Node<Sim, SimTransport>;
 
@@ -126,7 +129,8 @@ impl Network {
         }
     }
 
-    /// Carries a request, and the reply back. Whoever waits hears nothing of what is lost.
+    /// Carries a request, and the reply back. Whoever waits hears nothing of what is lost, until the
+    /// connection is given up.
     async fn carry(
         self: Arc<Self>,
         speaker: String,
@@ -142,7 +146,9 @@ impl Network {
         Runtime::sleep(self.delay()).await;
         if self.is_lost(&from, &to) {
             self.world.trace.event(format!("{from} -> {to} {name} lost"));
-            return std::future::pending().await;
+            Runtime::sleep(GIVEN_UP).await;
+            let _ = reply.send(Err(broken("it does not answer any more")));
+            return;
         }
         let Some(listener) = self.listener(&to) else {
             let (address, detail) = (to.clone(), "nobody listens".to_owned());
@@ -168,7 +174,9 @@ impl Network {
         Runtime::sleep(self.delay()).await;
         if self.is_lost(&to, &from) {
             self.world.trace.event(format!("{from} <- {to} {name} lost"));
-            return std::future::pending().await;
+            Runtime::sleep(GIVEN_UP).await;
+            let _ = reply.send(Err(broken("it does not answer any more")));
+            return;
         }
         let answer = match answer {
             Ok(bytes) => {

@@ -166,9 +166,6 @@ impl Oracle {
     /// log; a read sees every write that ended before it began, and none that began after its end.
     pub(crate) fn check_real_time(&self) {
         let mut spans = lock(&self.seen).spans.clone();
-        let (reads, writes) = spans.iter().partition::<Vec<_>, _>(|span| !span.write);
-        self.trace.expect(!reads.is_empty(), || "no linearizable read was answered".to_owned());
-        self.trace.expect(!writes.is_empty(), || "no write was answered".to_owned());
         spans.sort_by_key(|span| span.began);
         let mut by_end = spans.clone();
         by_end.sort_by_key(|span| span.ended);
