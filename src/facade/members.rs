@@ -119,13 +119,15 @@ impl Members {
             &|peer| !peer.replica.is_out(),
             &|_| true,
         ];
-        let mut tier = tiers.into_iter().find_map(|fits| {
+        // Counted once: requests begin and end meanwhile, and the least busy must be among these.
+        let tier = tiers.into_iter().find_map(|fits| {
             let fitting = view.peers.iter().filter(|peer| untried(peer) && fits(peer));
-            let tier: Vec<_> = fitting.map(|peer| &peer.replica).collect();
+            let counted = fitting.map(|peer| (peer.replica.outstanding(), &peer.replica));
+            let tier: Vec<_> = counted.collect();
             (!tier.is_empty()).then_some(tier)
         })?;
-        let idlest = tier.iter().map(|replica| replica.outstanding()).min()?;
-        tier.retain(|replica| replica.outstanding() == idlest);
+        let idlest = tier.iter().map(|(outstanding, _)| *outstanding).min()?;
+        let tier: Vec<_> = tier.into_iter().filter(|(busy, _)| *busy == idlest).collect();
         let turn = &self.turns[match role {
             Some(Role::Catalog) => 0,
             Some(Role::Order) => 1,
@@ -136,7 +138,7 @@ impl Members {
             true => turn.fetch_add(1, Ordering::Relaxed),
             false => turn.load(Ordering::Relaxed),
         };
-        tier.get(turn % tier.len()).map(|replica| Arc::clone(replica))
+        tier.get(turn % tier.len()).map(|(_, replica)| Arc::clone(replica))
     }
 }
 
@@ -227,5 +229,27 @@ mod tests {
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(members.heard_within(Duration::from_secs(3)));
         assert!(!members.heard_within(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn somebody_is_picked_while_requests_begin_and_end() {
+        let members = members(vec![peer("a", true, true), peer("b", true, true)]);
+        let view = members.view();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for peer in &view.peers {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        drop(peer.replica.begin());
+                    }
+                });
+            }
+            // Stops the others also when a pick panics.
+            let picked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                (0..200_000).all(|_| members.pick(None, &[]).is_some())
+            }));
+            done.store(true, Ordering::Relaxed);
+            assert!(picked.expect("a pick does not panic"));
+        });
     }
 }
