@@ -89,6 +89,16 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// SIGSTOP: it stands still, and its connections stay open.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// SIGTERM, and how it ended.
     pub(crate) async fn stop(mut self) -> ExitStatus {
         self.terminate();
