@@ -128,14 +128,16 @@ struct Running {
     node: Arc<TestNode>,
 }
 
+/// A change to the settings of a node.
+type Adjustment = Box<dyn Fn(&mut Settings) + Send>;
+
 /// A place for a node: who it is, its disk, and the node while it runs.
 pub(crate) struct Seat {
     pub(crate) id: NodeId,
     pub(crate) member: Member,
     disk: Mutex<Disk>,
     running: Mutex<Option<Running>>,
-    /// Changes to the settings of this node.
-    adjust: Mutex<Box<dyn Fn(&mut Settings) + Send>>,
+    adjust: Mutex<Adjustment>,
 }
 
 /// A cluster, and what stands between its nodes.
@@ -169,7 +171,7 @@ impl Cluster {
                 roles: [Role::Catalog, Role::Order].into(),
             };
             let disk = Mutex::new(Disk::Memory(MemoryVolume::new()));
-            let adjust: Box<dyn Fn(&mut Settings) + Send> = Box::new(|_| {});
+            let adjust: Adjustment = Box::new(|_| {});
             let (running, adjust) = (Mutex::new(None), Mutex::new(adjust));
             seats.push(Seat { id, member, disk, running, adjust });
         }

@@ -31,6 +31,7 @@ use crate::{
     clients::Ledger,
     oracle::{Fate, Purchase},
     runtime::{Chance, Runtime, lock},
+    trace::Run,
     world::{NODES, World},
 };
 
@@ -53,12 +54,6 @@ pub(crate) enum Fault {
     ForgottenDisk,
 }
 
-struct Run {
-    events: Vec<String>,
-    violations: Vec<String>,
-    counts: BTreeMap<&'static str, u64>,
-}
-
 fn run(seed: u64, fault: Fault) -> Run {
     let mut runtime = Runtime::with_seed(seed);
     runtime.block_on(async move {
@@ -68,8 +63,7 @@ fn run(seed: u64, fault: Fault) -> Run {
             world.trace.violation("the run does not end");
         }
         world.end();
-        let (events, violations, counts) = world.trace.into_parts();
-        Run { events, violations, counts }
+        world.trace.to_run()
     })
 }
 
@@ -317,4 +311,19 @@ fn disks_that_lie_about_their_syncs_are_noticed() {
 fn a_node_that_comes_back_with_an_empty_log_is_noticed() {
     let (failed, counts) = run_all(&[1, 2, 3, 4, 5, 6], Fault::ForgottenDisk);
     assert!(!failed.is_empty(), "nobody noticed: {counts:#?}");
+}
+
+/// With the feature `sabotage`, and `PYGMY_SABOTAGE` naming a known bug that is put back.
+#[cfg(feature = "sabotage")]
+#[test]
+fn the_known_bug_that_is_put_back_is_noticed() {
+    let bug = std::env::var("PYGMY_SABOTAGE").expect("PYGMY_SABOTAGE names a known bug");
+    assert!(pygmy_raft::sabotage::ALL.contains(&bug.as_str()), "{bug} is no known bug");
+    let seeds: Vec<u64> = (1..=SEEDS).collect();
+    let (failed, counts) = run_all(&seeds, Fault::None);
+    println!("{bug}: noticed in {} of {SEEDS} seeds", failed.len());
+    if let Some((seed, run)) = failed.first() {
+        println!("seed {seed}: {}", run.violations[0]);
+    }
+    assert!(!failed.is_empty(), "nobody noticed {bug}: {counts:#?}");
 }

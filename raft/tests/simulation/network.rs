@@ -302,5 +302,5 @@ fn describe(body: &[u8]) -> String {
 }
 
 fn short_hash(bytes: &[u8]) -> String {
-    format!("{:08x}", codec::hash128(0, bytes) as u32)
+    format!("{:08x}", codec::hash128(0, bytes) >> 96)
 }

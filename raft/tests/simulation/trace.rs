@@ -12,7 +12,17 @@ type SimInstant = <SimRuntime as AsyncRuntime>::Instant;
 /// Violations that are told of one run; the first is the one that matters.
 const VIOLATIONS_MAX: usize = 10;
 
-/// The record of a run. Two runs of the same seed have the same.
+/// A run, when it is over.
+pub(crate) struct Run {
+    /// What happened, in order.
+    pub(crate) events: Vec<String>,
+    /// What must not have happened.
+    pub(crate) violations: Vec<String>,
+    /// How often what happened.
+    pub(crate) counts: BTreeMap<&'static str, u64>,
+}
+
+/// The record of a run that goes on. Two runs of the same seed have the same.
 #[derive(Debug)]
 pub(crate) struct Trace {
     began: SimInstant,
@@ -69,8 +79,12 @@ impl Trace {
         !lock(&self.violations).is_empty()
     }
 
-    pub(crate) fn into_parts(&self) -> (Vec<String>, Vec<String>, BTreeMap<&'static str, u64>) {
-        let events = std::mem::take(&mut *lock(&self.events));
-        (events, lock(&self.violations).clone(), lock(&self.counts).clone())
+    /// What was recorded.
+    pub(crate) fn to_run(&self) -> Run {
+        Run {
+            events: lock(&self.events).clone(),
+            violations: lock(&self.violations).clone(),
+            counts: lock(&self.counts).clone(),
+        }
     }
 }
