@@ -184,7 +184,7 @@ async fn overload_that_goes_on_is_passed_back() {
 #[tokio::test]
 async fn maintenance_is_passed_back_at_once_and_doubt_is_admitted() {
     let store = Store::of_three().await;
-    let shop = store.facade(|settings| settings.attempt_timeout = Duration::from_millis(50)).await;
+    let shop = store.facade(|_| {}).await;
     let fail = Some(("/v1/orders", Code::Maintenance, Some(WriteOutcome::NotApplied)));
     for node in &store.nodes {
         node.behave(Behaviour { fail, ..Behaviour::default() });
@@ -192,6 +192,7 @@ async fn maintenance_is_passed_back_at_once_and_doubt_is_admitted() {
     assert_eq!(shop.order(5).await.problem().outcome, Some(WriteOutcome::NotApplied));
     assert_eq!(store.counts("/v1/orders"), [1, 0, 0]);
     // The first try may have been done: the refusal of the second does not undo it.
+    let shop = store.facade(|settings| settings.attempt_timeout = Duration::from_millis(50)).await;
     store.nodes[0].behave(Behaviour { hold: Some("/v1/orders"), ..Behaviour::default() });
     let got = shop.order(5).await;
     assert_eq!((got.status, got.problem().code.as_str()), (503, "maintenance"));

@@ -89,9 +89,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
                 return Err(WriteError::NoLeader);
             }
             let result = match self.leader_id() {
-                Some(id) if id == self.id() => {
-                    self.propose(proposed.clone(), until - now).await
-                }
+                Some(id) if id == self.id() => self.propose(proposed.clone(), until - now).await,
                 Some(_) => self.forward(proposed.clone(), until - now).await,
                 None => Err(WriteError::NoLeader),
             };
