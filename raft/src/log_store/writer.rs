@@ -64,10 +64,11 @@ pub(super) async fn run<E: Environment>(
     while ops.recv_many(&mut waiting, BATCH_OPS_MAX).await > 0 {
         let taken = std::mem::take(&mut waiting);
         let engine = shared.engine.clone();
-        if sabotage::active(sabotage::ACK_BEFORE_SYNC) {
-            lie_and_write_later(&shared, &mut records, taken).await;
-            continue;
-        }
+        let taken = if sabotage::active(sabotage::ACK_BEFORE_SYNC) {
+            acknowledge_and_wait(&mut ops, taken).await
+        } else {
+            taken
+        };
         let write = move || {
             let mut round = Round::new(&*engine, records);
             let result = round.write(taken);
@@ -258,44 +259,40 @@ impl<'a, E: Environment> Round<'a, E> {
     }
 }
 
-/// The known bug "acknowledged before the sync", for the proof that the tests bite.
-async fn lie_and_write_later<E: Environment>(
-    shared: &Arc<Shared<E>>,
-    records: &mut Records,
-    ops: Vec<Op<E>>,
-) {
+/// `ACK_BEFORE_SYNC`: every append is acknowledged as it comes, and written long after. Silenced callbacks take
+/// the places of the real ones. Whatever else comes ends the wait, because somebody waits for it.
+async fn acknowledge_and_wait<E: Environment>(
+    ops: &mut mpsc::UnboundedReceiver<Op<E>>,
+    mut taken: Vec<Op<E>>,
+) -> Vec<Op<E>> {
     use openraft::type_config::TypeConfigExt;
 
-    // Everybody is told at once, and the write follows long after: silenced callbacks take the
-    // places of the real ones.
-    let silenced: Vec<Op<E>> = ops
-        .into_iter()
-        .map(|op| match op {
-            Op::Append { entries, callback } => {
-                callback.io_completed(Ok(()));
-                Op::Append { entries, callback: IOFlushed::noop() }
-            }
-            other @ (Op::Vote { .. }
-            | Op::Truncate { .. }
-            | Op::Purge { .. }
-            | Op::Committed { .. }
-            | Op::Sync { .. }) => other,
-        })
-        .collect();
-    TypeConfig::<E>::sleep(std::time::Duration::from_millis(200)).await;
-    let engine = shared.engine.clone();
-    let kept = std::mem::take(records);
-    let (kept, waiters, written, result) = E::blocking(move || {
-        let mut round = Round::new(&*engine, kept);
-        let result = round.write(silenced);
-        (round.records, round.waiters, round.written, result)
-    })
-    .await;
-    *records = kept;
-    if let (Ok(()), Some(next)) = (&result, written) {
-        shared.cache().set_written(next);
-    }
-    for waiter in waiters {
-        waiter.tell(result.as_ref().map(|_| ()).map_err(|e| io::Error::other(e.to_string())));
+    let mut late = std::pin::pin!(TypeConfig::<E>::sleep(std::time::Duration::from_millis(500)));
+    let mut kept = Vec::new();
+    loop {
+        let mut urgent = false;
+        for op in taken.drain(..) {
+            kept.push(match op {
+                Op::Append { entries, callback } => {
+                    callback.io_completed(Ok(()));
+                    Op::Append { entries, callback: IOFlushed::noop() }
+                }
+                other @ (Op::Vote { .. }
+                | Op::Truncate { .. }
+                | Op::Purge { .. }
+                | Op::Committed { .. }
+                | Op::Sync { .. }) => {
+                    urgent |= !matches!(other, Op::Committed { .. });
+                    other
+                }
+            });
+        }
+        if urgent {
+            return kept;
+        }
+        tokio::select! {
+            () = &mut late => return kept,
+            received = ops.recv_many(&mut taken, BATCH_OPS_MAX) => if received == 0 { return kept },
+        }
     }
 }
