@@ -35,7 +35,7 @@ impl StoreBuilder<TypeConfig<Tokio>, LogStore<Tokio>, StateMachine<Tokio>> for I
         &self,
     ) -> Result<((), LogStore<Tokio>, StateMachine<Tokio>), StorageError<TypeConfig<Tokio>>> {
         let volume = Arc::new(MemoryVolume::new());
-        let log = LogStore::open(volume.open_engine("log").unwrap(), 1 << 20).unwrap();
+        let log = LogStore::open(volume.open_journal("log").unwrap(), 1 << 20).unwrap();
         let (machine, _) = StateMachine::open(volume, POLICY).unwrap();
         Ok(((), log, machine))
     }
@@ -54,7 +54,7 @@ impl StoreBuilder<TypeConfig<Tokio>, LogStore<Tokio>, StateMachine<Tokio>, tempf
     > {
         let dir = tempfile::tempdir().unwrap();
         let volume = Arc::new(DirVolume::open(dir.path(), 8 << 20).unwrap());
-        let log = LogStore::open(volume.open_engine("log").unwrap(), 1 << 20).unwrap();
+        let log = LogStore::open(volume.open_journal("log").unwrap(), 1 << 20).unwrap();
         let (machine, _) = StateMachine::open(volume, POLICY).unwrap();
         Ok((dir, log, machine))
     }
@@ -66,7 +66,7 @@ async fn the_memory_engine_passes_openrafts_suite() {
 }
 
 #[tokio::test]
-async fn the_sled_engine_passes_openrafts_suite() {
+async fn the_journal_passes_openrafts_suite() {
     Suite::test_all(OnDisk).await.unwrap();
 }
 
@@ -100,7 +100,7 @@ async fn indexes(log: &mut LogStore<Tokio>) -> Vec<(u64, u64)> {
 #[tokio::test]
 async fn packed_records_survive_truncation_purge_and_restart_in_any_order() {
     let volume = MemoryVolume::new();
-    let engine = volume.open_engine("log").unwrap();
+    let engine = volume.open_journal("log").unwrap();
     let mut log = open(&engine);
     let vote = Vote::new_committed(1, 1);
     log.save_vote(&vote).await.unwrap();
@@ -143,7 +143,7 @@ async fn packed_records_survive_truncation_purge_and_restart_in_any_order() {
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_power_cut_and_what_failed_is_never_acknowledged() {
     let volume = MemoryVolume::new();
-    let engine = volume.open_engine("log").unwrap();
+    let engine = volume.open_journal("log").unwrap();
     let memory = volume.engine("log").unwrap();
     let mut log = open(&engine);
     append(&mut log, (0..10).map(|i| entry(1, i, 10)).collect()).await;
@@ -166,7 +166,7 @@ async fn appends_that_wait_share_a_sync() {
     let dir = tempfile::tempdir().unwrap();
     let volume = DirVolume::open(dir.path(), 8 << 20).unwrap();
     let mut log: LogStore<Tokio> =
-        LogStore::open(volume.open_engine("log").unwrap(), 1 << 20).unwrap();
+        LogStore::open(volume.open_journal("log").unwrap(), 1 << 20).unwrap();
     let mut flushed = Vec::new();
     for index in 0..500 {
         let (done, waiting) = TypeConfig::<Tokio>::oneshot();
@@ -184,7 +184,7 @@ async fn appends_that_wait_share_a_sync() {
 #[tokio::test]
 async fn a_damaged_or_missing_record_stops_the_node() {
     let volume = MemoryVolume::new();
-    let engine = volume.open_engine("log").unwrap();
+    let engine = volume.open_journal("log").unwrap();
     let memory = volume.engine("log").unwrap();
     let mut log = open(&engine);
     for round in 0..5u64 {
@@ -213,7 +213,7 @@ async fn a_damaged_or_missing_record_stops_the_node() {
 #[tokio::test]
 async fn a_checkpoint_never_gets_ahead_of_the_log() {
     let volume = Arc::new(MemoryVolume::new());
-    let mut log = open(&volume.open_engine("log").unwrap());
+    let mut log = open(&volume.open_journal("log").unwrap());
     let (mut machine, _) = StateMachine::open(volume.clone(), POLICY).unwrap();
     machine.follow(log.clone());
     let blank = |index| Entry { log_id: id(1, index), payload: Payload::Blank };

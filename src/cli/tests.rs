@@ -491,6 +491,6 @@ async fn a_configuration_is_checked_without_starting_anything() {
     assert_eq!(
         stop.message,
         "flag --set raft.heartbeat_ms: raft.heartbeat_ms: 0 must be a whole number from 1 to \
-        60000 (default 75)"
+        60000 (default 50)"
     );
 }

@@ -265,9 +265,9 @@ impl PeerSection {
 
 impl RaftSection {
     fn read(mut reader: Reader<'_>) -> (Self, Setting<u64>) {
-        let heartbeat = reader.number("heartbeat_ms", 75, 1..=60_000);
-        let min = reader.number("election_min_ms", 300, 1..=600_000);
-        let max = reader.number("election_max_ms", 600, 1..=600_000);
+        let heartbeat = reader.number("heartbeat_ms", 50, 1..=60_000);
+        let min = reader.number("election_min_ms", 150, 1..=600_000);
+        let max = reader.number("election_max_ms", 300, 1..=600_000);
         if min.value <= 2 * heartbeat.value {
             let what = format!(
                 "{} must be more than twice raft.heartbeat_ms ({}), or one late heartbeat makes \

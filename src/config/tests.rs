@@ -80,7 +80,7 @@ fn a_file_with_the_required_keys_gives_the_documented_defaults() {
     assert_eq!(config.cluster.failure_window_ms, 1500);
     assert_eq!(
         config.raft,
-        RaftSection { heartbeat_ms: 75, election_min_ms: 300, election_max_ms: 600 }
+        RaftSection { heartbeat_ms: 50, election_min_ms: 150, election_max_ms: 300 }
     );
     assert_eq!(config.storage.checkpoint_interval_ms, 2000);
     assert_eq!(config.storage.checkpoint_entries, 50_000);
@@ -142,12 +142,12 @@ fn what_is_wrong_in_a_node_file_is_refused_with_key_file_and_line() {
         ),
         (
             "[raft]\nheartbeat_ms = 200",
-            "FILE:7: raft.election_min_ms: 300 must be more than twice raft.heartbeat_ms (200), \
+            "FILE:7: raft.election_min_ms: 150 must be more than twice raft.heartbeat_ms (200), \
              or one late heartbeat makes an election",
         ),
         (
-            "[raft]\nelection_max_ms = 300",
-            "FILE:7: raft.election_max_ms: 300 must be more than raft.election_min_ms (300), \
+            "[raft]\nelection_max_ms = 150",
+            "FILE:7: raft.election_max_ms: 150 must be more than raft.election_min_ms (150), \
              or two nodes stand for election at the same moment",
         ),
         (
@@ -220,9 +220,9 @@ fn what_is_wrong_in_a_node_file_is_refused_with_key_file_and_line() {
             directory (os error 2)",
         ),
         (
-            ("secret =", "failure_window_ms = 150\nsecret ="),
-            "FILE:10: cluster.failure_window_ms: 150 must be more than twice raft.heartbeat_ms \
-            (75), \
+            ("secret =", "failure_window_ms = 100\nsecret ="),
+            "FILE:10: cluster.failure_window_ms: 100 must be more than twice raft.heartbeat_ms \
+            (50), \
              or members that are well count as down",
         ),
         (
@@ -385,7 +385,7 @@ fn every_problem_is_reported_at_once_in_the_order_of_the_file() {
          FILE:19: cluster.members[1].id: 0 must be a whole number from 1 to 4294967295\n\
          environment variable PYGMY_RAFT_HEARTBEAT_MS: raft.heartbeat_ms: must be a whole number \
          from 1 to 60000 \
-         (default 75), not \"x\""
+         (default 50), not \"x\""
     );
 }
 
@@ -468,7 +468,7 @@ fn a_wrong_override_is_refused_naming_the_variable_or_the_flag() {
         (
             flag("raft.heartbeat_ms", "soon"),
             "flag --set raft.heartbeat_ms: raft.heartbeat_ms: must be a whole number from 1 to \
-            60000 (default 75), \
+            60000 (default 50), \
              not \"soon\"",
         ),
         (

@@ -21,7 +21,7 @@ use super::route::{Read, Write};
 use super::write::{Writing, refuse_write};
 use crate::api::{WriteOutcome, header};
 use crate::http::problem::{ApiError, Code};
-use crate::http::request_id::RequestId;
+use crate::http::request_id;
 use crate::http::seed_gone;
 
 /// Request bodies are counted against the budget in units of this many bytes.
@@ -66,7 +66,7 @@ pub(super) async fn pass(core: &Arc<Core>, pass: Pass, parts: Parts, body: Body)
         Err(error) => return pass.refuse(error),
     };
     let mut headers = forwarded_headers(&parts.headers, &core.via);
-    if let Some(id) = parts.extensions.get::<RequestId>() {
+    if let Some(id) = request_id::current() {
         headers.insert(HeaderName::from_static(header::REQUEST_ID), id.header_value());
     }
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();

@@ -2,8 +2,6 @@
 //!
 //! It names a request for people; it must never decide anything. Idempotency has keys of its own.
 
-use std::sync::Arc;
-
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
@@ -19,32 +17,35 @@ tokio::task_local! {
     static CURRENT: RequestId;
 }
 
-/// A request's id: 1 to 128 visible ASCII characters.
+/// A request's id: 1 to 128 visible ASCII characters. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(Arc<str>);
+pub struct RequestId(HeaderValue);
 
 impl RequestId {
     /// A new random id.
     pub fn random() -> Self {
-        Self(format!("{:032x}", rand::random::<u128>()).into())
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 32];
+        for (digits, byte) in text.chunks_exact_mut(2).zip(rand::random::<[u8; 16]>()) {
+            digits[0] = HEX[usize::from(byte >> 4)];
+            digits[1] = HEX[usize::from(byte & 15)];
+        }
+        Self(HeaderValue::from_bytes(&text).expect("hex digits are a header value"))
     }
 
     /// The client's id, unless it is empty, too long or not visible ASCII.
     pub fn from_client(value: &HeaderValue) -> Option<Self> {
         let bytes = value.as_bytes();
         let fits = (1..=BYTES_MAX).contains(&bytes.len());
-        if !fits || !bytes.iter().all(u8::is_ascii_graphic) {
-            return None;
-        }
-        value.to_str().ok().map(|text| Self(text.into()))
+        (fits && bytes.iter().all(u8::is_ascii_graphic)).then(|| Self(value.clone()))
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.to_str().expect("an id is visible ASCII")
     }
 
-    /// Makes a reply outside of [`middleware`], with this id in it.
+    /// Makes a reply outside of [`around`], with this id in it.
     pub fn answers(self, reply: impl FnOnce() -> Response) -> Response {
         let value = self.header_value();
         let mut response = CURRENT.sync_scope(self, reply);
@@ -54,47 +55,61 @@ impl RequestId {
 
     /// The id as the value of `X-Request-Id`.
     pub fn header_value(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.0).expect("visible ASCII is a header value")
+        self.0.clone()
     }
 }
 
-/// The id of the request that this task is answering, inside [`middleware`].
+/// The id of the request that this task is answering, inside [`around`].
 pub fn current() -> Option<RequestId> {
     CURRENT.try_with(Clone::clone).ok()
 }
 
-/// Gives each request its id: in the request's extensions, as a `request` span around everything
-/// that is logged, in problem documents (see [`current`]) and in the reply's header.
-///
-/// Goes on with `axum::middleware::from_fn(request_id::middleware)`, outside of all other layers.
-pub async fn middleware(mut request: Request, next: Next) -> Response {
+/// The id of the request that this task is answering, for a log line; empty outside of one.
+pub fn text() -> String {
+    current().map(|id| id.as_str().to_owned()).unwrap_or_default()
+}
+
+/// Answers a request under its id: see [`current`]. It is in problem documents, in the reply's header and,
+/// at the log level `debug`, in a `request` span around everything that is logged.
+pub async fn around<F: Future<Output = Response>>(
+    request: Request,
+    answer: impl FnOnce(Request) -> F,
+) -> Response {
     let id = request
         .headers()
         .get(header::REQUEST_ID)
         .and_then(RequestId::from_client)
         .unwrap_or_else(RequestId::random);
-    let span = tracing::info_span!(
+    // Below the usual level: a span costs as much as a read from memory.
+    let span = tracing::debug_span!(
         "request",
         id = id.as_str(),
         method = %request.method(),
         path = request.uri().path(),
     );
-    request.extensions_mut().insert(id.clone());
     let value = id.header_value();
-    let answer = async move {
-        let response = next.run(request).await;
+    let answered = CURRENT.scope(id, async {
+        let response = answer(request).await;
         tracing::debug!(status = response.status().as_u16(), "answered");
         response
+    });
+    let mut response = match span.is_disabled() {
+        true => answered.await,
+        false => answered.instrument(span).await,
     };
-    let mut response = CURRENT.scope(id, answer.instrument(span)).await;
     response.headers_mut().insert(header::REQUEST_ID, value);
     response
+}
+
+/// [`around`] as a layer, with `axum::middleware::from_fn`. Goes outside of all others.
+pub async fn middleware(request: Request, next: Next) -> Response {
+    around(request, |request| next.run(request)).await
 }
 
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
-    use axum::{Extension, Router, routing};
+    use axum::{Router, routing};
     use tower::ServiceExt;
 
     use super::*;
@@ -103,12 +118,7 @@ mod tests {
 
     fn app() -> Router {
         Router::new()
-            .route(
-                "/id",
-                routing::get(|Extension(id): Extension<RequestId>| async move {
-                    id.as_str().to_owned()
-                }),
-            )
+            .route("/id", routing::get(|| async { text() }))
             .fallback(problem::no_route)
             .layer(axum::middleware::from_fn(middleware))
     }

@@ -168,7 +168,9 @@ async fn expect_refused_then_joined(mut cluster: Cluster, down: &str, words: &[&
 #[tokio::test]
 async fn a_damaged_log_stops_the_node_and_joining_anew_brings_it_back() {
     let (cluster, down) = with_one_down(Spec::three()).await;
-    ruin(&cluster.data(&down).join("db/log/db"));
+    let segments = entries(&cluster.data(&down).join("db/log"), "0");
+    assert!(!segments.is_empty());
+    segments.iter().for_each(|segment| ruin(segment));
     expect_refused_then_joined(cluster, &down, &["the log of this node is damaged"]).await;
 }
 

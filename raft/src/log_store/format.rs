@@ -1,7 +1,7 @@
 //! How the log lies in its engine: packed records, and how they are read back.
 //!
 //! One record holds the consecutive entries of one or more appends, under the index of the first.
-//! sled's cost is per record, so a record holds as many as wait, up to a size well below its limit;
+//! Costs are per record, so a record holds as many as wait, up to a size well below the engine's limit;
 //! a single entry that is larger is split by `blob`.
 
 use std::collections::BTreeMap;

@@ -123,7 +123,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
             identify::<E, T>(volume.clone(), settings.clone(), transport.clone()).await?;
         let location = volume.location();
         let log = {
-            let engine = volume.open_engine(LOG_ENGINE);
+            let engine = volume.open_journal(LOG_ENGINE);
             let opened = engine.and_then(|e| LogStore::<E>::open(e, settings.log_cache_bytes));
             opened.map_err(|source| match source.is_damage() {
                 true => StartError::LogDamaged { location: location.clone(), source },

@@ -4,18 +4,20 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
-    body::Bytes,
-    extract::{FromRequest, FromRequestParts, Path, Request, rejection::BytesRejection},
+    body::{Body, Bytes},
+    extract::{FromRequest, FromRequestParts, Path, Request},
 };
 use http::{
-    HeaderMap, StatusCode,
+    HeaderMap,
     header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH},
     request::Parts,
 };
+use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use pygmy_raft::node::Freshness;
 use pygmy_storage::command::Precondition;
 use serde::de::DeserializeOwned;
 
+use super::Api;
 use crate::{
     api::{
         Consistency, FieldError, IDEMPOTENCY_KEY_BYTES_MAX, Object, PAGE_LIMIT_DEFAULT,
@@ -28,14 +30,26 @@ use crate::{
 /// a pointer to the place.
 pub(super) struct Json<T>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         check_content_type(request.headers())?;
-        let body = Bytes::from_request(request, state).await.map_err(body_error)?;
+        let body = read_body(request.into_body(), api.settings.body_limit_bytes).await?;
         parse_json(&body).map(Self)
     }
+}
+
+/// Reads a body of at most so many bytes.
+async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let read = Limited::new(body, bytes_max).collect().await;
+    read.map(Collected::to_bytes).map_err(|error| match error.is::<LengthLimitError>() {
+        true => ApiError::new(
+            Code::TooLarge,
+            format!("The body is larger than the {bytes_max} bytes that this node takes."),
+        ),
+        false => ApiError::new(Code::Malformed, format!("The body could not be read: {error}.")),
+    })
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -46,15 +60,6 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     }
     let detail = format!("The body is {given:?}; send it with Content-Type: application/json.");
     Err(ApiError::new(Code::UnsupportedMediaType, detail))
-}
-
-fn body_error(rejection: BytesRejection) -> ApiError {
-    match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            ApiError::new(Code::TooLarge, "The body is larger than this node takes.")
-        }
-        _ => ApiError::new(Code::Malformed, format!("The body could not be read: {rejection}.")),
-    }
 }
 
 fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {

@@ -17,7 +17,10 @@ use serde::Serialize;
 use super::{Api, extract};
 use crate::{
     api::{WriteOutcome, header},
-    http::problem::{ApiError, Code},
+    http::{
+        problem::{ApiError, Code},
+        request_id,
+    },
 };
 
 /// A state to answer from, and what to say of it.
@@ -58,7 +61,7 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
             response
         }
         Err(error) => {
-            tracing::error!(%error, "a reply could not be encoded");
+            tracing::error!(%error, request = request_id::text(), "a reply could not be encoded");
             ApiError::new(Code::Internal, "The reply could not be encoded.").into_response()
         }
     }
@@ -106,12 +109,12 @@ impl Api {
         match read {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                tracing::error!(%error, "reading history failed");
+                tracing::error!(%error, request = request_id::text(), "reading history failed");
                 let detail = "This replica cannot read its history; ask another one.";
                 Err(ApiError::new(Code::Internal, detail))
             }
             Err(error) => {
-                tracing::error!(%error, "reading history was cut off");
+                tracing::error!(%error, request = request_id::text(), "reading history was cut off");
                 Err(ApiError::new(Code::ShuttingDown, "This node is about to end."))
             }
         }
@@ -225,7 +228,11 @@ pub(super) fn written(reply: &Reply, mut response: Response) -> Response {
 
 /// The outcome is of another kind than the command: a fault of ours.
 pub(super) fn unexpected_outcome(reply: &Reply) -> Response {
-    tracing::error!(?reply, "an outcome of another kind than its command");
+    tracing::error!(
+        ?reply,
+        request = request_id::text(),
+        "an outcome of another kind than its command"
+    );
     let error = ApiError::new(Code::Internal, "The store answered something it should not.");
     written(reply, error.outcome(WriteOutcome::Applied).into_response())
 }

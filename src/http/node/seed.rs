@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     api::Consistency,
-    http::{problem::ApiError, seed_gone},
+    http::{problem::ApiError, request_id, seed_gone},
 };
 
 /// Titles in one answer to a search. The original's catalog had seven.
@@ -145,7 +145,11 @@ async fn sold(api: &Api, reply: &Reply, item: u64) -> Response {
             }
         }
         // The sale stands, whether this replica can show its item or not.
-        Err(error) => tracing::warn!(?error, "sold, but the item could not be read"),
+        Err(error) => tracing::warn!(
+            ?error,
+            request = request_id::text(),
+            "sold, but the item could not be read"
+        ),
     }
     written(reply, json_reply(StatusCode::OK, &Value::Object(body)))
 }

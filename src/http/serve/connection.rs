@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
 use http::{Request, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -81,7 +80,7 @@ impl Server {
             let (server, activity) = (Arc::clone(&self), Arc::clone(&activity));
             service_fn(move |request: Request<Incoming>| {
                 let active = activity.begin(request.version() == Version::HTTP_2);
-                Arc::clone(&server).answer(request, peer, active)
+                Arc::clone(&server).answer(request, active)
             })
         };
         let socket = TokioIo::new(Socket::new(stream, Arc::clone(&activity)));
@@ -142,14 +141,15 @@ impl Server {
     async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-        peer: SocketAddr,
         active: ActiveRequest,
-    ) -> Result<Response, Infallible> {
+    ) -> Result<Response<ActiveBody>, Infallible> {
         let response = match self.check_headers(&request) {
             Ok(()) => {
                 let body_timeout = self.limits.body_timeout;
-                let mut request = request.map(|body| Body::new(TimedBody::new(body, body_timeout)));
-                request.extensions_mut().insert(ConnectInfo(peer));
+                let request = request.map(|body| match body.is_end_stream() {
+                    true => Body::empty(),
+                    false => Body::new(TimedBody::new(body, body_timeout)),
+                });
                 let Ok(response) = self.app.clone().oneshot(request).await;
                 response
             }
@@ -159,7 +159,7 @@ impl Server {
                 id.answers(|| error.into_response())
             }
         };
-        Ok(response.map(|body| Body::new(ActiveBody::new(body, active))))
+        Ok(response.map(|body| ActiveBody::new(body, active)))
     }
 
     fn check_headers(&self, request: &Request<Incoming>) -> Result<(), ApiError> {

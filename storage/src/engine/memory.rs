@@ -118,7 +118,7 @@ impl Engine for MemoryEngine {
 
     fn write(&self, batch: Batch) -> Result<()> {
         for (_, value) in &batch.writes {
-            super::sled::check_size(value.as_deref(), VALUE_BYTES_MAX)?;
+            super::check_size(value.as_deref(), VALUE_BYTES_MAX)?;
         }
         let mut inner = self.lock();
         check(&inner)?;

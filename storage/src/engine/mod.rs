@@ -1,16 +1,20 @@
 //! An ordered map of bytes on disk: what the log and the state database are kept in.
 //!
-//! Implementations: [`SledEngine`] for real, [`MemoryEngine`] for tests and simulation, which can
-//! lose everything that was not synced. One test suite, in this file, runs against both.
+//! Implementations: [`SledEngine`] for the state, [`JournalEngine`] for the log, [`MemoryEngine`] for
+//! tests and simulation, which can lose everything that was not synced. One test suite, in this file,
+//! runs against all of them.
 
+mod journal;
 mod memory;
 mod sled;
 
-use std::{fmt::Debug, ops::RangeInclusive};
+use std::{fmt::Debug, fs::File, ops::RangeInclusive, path::Path};
 
-pub(crate) use self::sled::sync_dir;
-pub use self::{memory::MemoryEngine, sled::SledEngine};
-use crate::{error::Result, key::KEY_BYTES};
+pub use self::{journal::JournalEngine, memory::MemoryEngine, sled::SledEngine};
+use crate::{
+    error::{Error, Result},
+    key::KEY_BYTES,
+};
 
 /// The largest value that an engine takes, in bytes.
 ///
@@ -77,6 +81,25 @@ pub trait Engine: Debug + Send + Sync {
 
     /// Bytes on disk, roughly.
     fn disk_bytes(&self) -> u64;
+}
+
+/// Refuses a value that the engine must not hold.
+fn check_size(value: Option<&[u8]>, limit: usize) -> Result<()> {
+    match value {
+        Some(value) if value.len() > limit => Err(Error::TooLarge {
+            what: "a record of the storage engine".to_owned(),
+            bytes: value.len(),
+            limit,
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Makes the entries of a directory durable.
+pub(crate) fn sync_dir(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|e| Error::io(format!("fsync of the directory {}", path.display()), e))
 }
 
 #[cfg(test)]
@@ -147,6 +170,17 @@ mod tests {
             Arc::new(SledEngine::open(&path, 8 << 20).unwrap())
         };
         suite(Arc::new(SledEngine::open(&path, 8 << 20).unwrap()), reopen);
+    }
+
+    #[test]
+    fn the_journal_keeps_the_contract() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let reopen = |engine: Arc<dyn Engine>| -> Arc<dyn Engine> {
+            drop(engine);
+            Arc::new(JournalEngine::open(&path).unwrap())
+        };
+        suite(Arc::new(JournalEngine::open(&path).unwrap()), reopen);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{
     sync::OnceLock,
 };
 
-use super::{Batch, Engine, Scan, VALUE_BYTES_MAX};
+use super::{Batch, Engine, Scan, VALUE_BYTES_MAX, check_size, sync_dir};
 use crate::{
     error::{Error, Result},
     key::KEY_BYTES,
@@ -131,18 +131,6 @@ impl Engine for SledEngine {
     }
 }
 
-/// Refuses a value that the engine must not hold.
-pub(super) fn check_size(value: Option<&[u8]>, limit: usize) -> Result<()> {
-    match value {
-        Some(value) if value.len() > limit => Err(Error::TooLarge {
-            what: "a record of the storage engine".to_owned(),
-            bytes: value.len(),
-            limit,
-        }),
-        Some(_) | None => Ok(()),
-    }
-}
-
 fn open_error(name: &str, error: sled::Error) -> Error {
     match error {
         // sled reports a lock held elsewhere as an I/O error with this text in it.
@@ -180,11 +168,4 @@ fn read_error(path: &Path, error: sled::Error) -> Error {
             Error::corrupt(name, format!("tree {tree:?} is missing"))
         }
     }
-}
-
-/// Makes the entries of a directory durable.
-pub(crate) fn sync_dir(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|dir| dir.sync_all())
-        .map_err(|e| Error::io(format!("fsync of the directory {}", path.display()), e))
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{NewFile, Volume};
 use crate::{
-    engine::{Engine, SledEngine, sync_dir},
+    engine::{Engine, JournalEngine, SledEngine, sync_dir},
     error::{Error, Result},
 };
 
@@ -85,6 +85,10 @@ fn names(dir: &Path) -> Result<Vec<String>> {
 impl Volume for DirVolume {
     fn open_engine(&self, name: &str) -> Result<Arc<dyn Engine>> {
         Ok(Arc::new(SledEngine::open(&self.engine_path(name), self.cache_bytes)?))
+    }
+
+    fn open_journal(&self, name: &str) -> Result<Arc<dyn Engine>> {
+        Ok(Arc::new(JournalEngine::open(&self.engine_path(name))?))
     }
 
     fn engines(&self) -> Result<Vec<String>> {

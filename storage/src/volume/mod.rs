@@ -28,6 +28,11 @@ pub trait NewFile: Write + Send {
 pub trait Volume: Debug + Send + Sync {
     /// Opens an engine, creating it when it does not exist.
     fn open_engine(&self, name: &str) -> Result<Arc<dyn Engine>>;
+    /// Opens an engine for a log, creating it when it does not exist: written at its end, purged at its
+    /// beginning, synced often.
+    fn open_journal(&self, name: &str) -> Result<Arc<dyn Engine>> {
+        self.open_engine(name)
+    }
     /// Names of the engines that exist, sorted.
     fn engines(&self) -> Result<Vec<String>>;
     /// Deletes an engine and what is in it. Handles that are open stay readable.
