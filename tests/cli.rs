@@ -87,6 +87,6 @@ fn settings_come_from_the_environment_of_the_process() {
     assert_eq!(
         text(&output.stderr),
         "pygmy: environment variable PYGMY_RAFT_HEARTBEAT_MS: raft.heartbeat_ms: must be a whole \
-         number from 1 to 60000 (default 75), not \"soon\"\n"
+         number from 1 to 60000 (default 50), not \"soon\"\n"
     );
 }

@@ -437,7 +437,7 @@ fn a_wrong_override_is_refused_naming_the_variable_or_the_flag() {
         ),
         (
             env("PYGMY_RAFT_HEARTBEAT_MS", "150"),
-            "environment variable PYGMY_RAFT_HEARTBEAT_MS: raft.election_min_ms: 300 must be more \
+            "environment variable PYGMY_RAFT_HEARTBEAT_MS: raft.election_min_ms: 150 must be more \
             than twice \
              raft.heartbeat_ms (150), or one late heartbeat makes an election",
         ),

@@ -1,16 +1,30 @@
 //! openraft's network interface, spoken over a [`Transport`].
 
-use std::{future::Future, io::Read, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::Future,
+    io::Read,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures_util::future::{Either, select};
+use futures_util::{
+    Stream,
+    future::{BoxFuture, Either, select},
+    stream::BoxStream,
+};
 use openraft::{
     OptionalSend, RaftNetworkFactory, RaftNetworkV2,
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
     network::{RPCOption, RPCTypes},
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
-        TransferLeaderResponse, VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+        StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
+        VoteResponse,
     },
     storage::Snapshot as OpenraftSnapshot,
 };
@@ -25,13 +39,16 @@ use crate::{
     state_machine::SnapshotFile,
     types::{
         Environment, Member, NodeId, TypeConfig,
-        alias::{LeaderId, Snapshot, Vote},
+        alias::{LeaderId, LogId, Snapshot, Vote},
     },
 };
 
 /// How long an append may take. openraft allows one heartbeat interval, which a busy disk exceeds now
 /// and then; giving up then means to send the same entries again.
 const APPEND_TIMEOUT: Duration = Duration::from_millis(500);
+/// Appends to one member that are under way at once. Beyond a few they only get smaller: what waits
+/// meanwhile makes one larger batch.
+const APPENDS_UNDER_WAY: usize = 2;
 /// How long one chunk of a snapshot may take: the last one includes the install.
 const SNAPSHOT_CHUNK_TIMEOUT: Duration = Duration::from_secs(20);
 const SNAPSHOT_INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
@@ -122,6 +139,13 @@ impl<E: Environment, T: Transport> PeerNetwork<E, T> {
         unexpected(&self.address)
     }
 
+    /// An append got to the member before the one that it follows.
+    fn overtaken(&self) -> RPCError<TypeConfig<E>> {
+        let detail = "an append overtook the one before".to_owned();
+        let error = CallError::Broken { address: self.address.clone(), detail };
+        self.rpc_error(RPCTypes::AppendEntries, error)
+    }
+
     /// What openraft makes of it: it backs off from an unreachable member and tries another at once.
     fn rpc_error(&self, kind: RPCTypes, error: CallError) -> RPCError<TypeConfig<E>> {
         match &error {
@@ -187,6 +211,119 @@ impl<E: Environment, T: Transport> PeerNetwork<E, T> {
     }
 }
 
+/// The results of a row of appends.
+type Appended<'s, E> = BoxStream<'s, AppendResult<E>>;
+type AppendResult<E> = Result<StreamAppendResult<TypeConfig<E>>, RPCError<TypeConfig<E>>>;
+
+/// A row of appends to one member, some of them under way at once.
+///
+/// A transport should deliver calls in the order in which they are first polled. The member refuses one
+/// that came too early, as a conflict with a log that it is about to have: that is a lost call, which
+/// openraft sends again, and no conflict, after which it would take the member for one that forgot.
+struct Pipeline<'s, E: Environment, T, S> {
+    network: &'s PeerNetwork<E, T>,
+    input: Option<S>,
+    timeout: Duration,
+    /// The newest entry that the member has confirmed in this row.
+    confirmed: Option<LogId>,
+    under_way: VecDeque<BoxFuture<'s, (AppendResult<E>, bool)>>,
+}
+
+impl<'s, E: Environment, T: Transport, S> Pipeline<'s, E, T, S> {
+    fn new(network: &'s PeerNetwork<E, T>, input: S, timeout: Duration) -> Self {
+        Self { network, input: Some(input), timeout, confirmed: None, under_way: VecDeque::new() }
+    }
+
+    /// Sends one; also says whether the next one of the row follows from it.
+    fn send(
+        &self,
+        rpc: AppendEntriesRequest<TypeConfig<E>>,
+    ) -> BoxFuture<'s, (AppendResult<E>, bool)> {
+        let (network, timeout) = (self.network, self.timeout);
+        Box::pin(async move {
+            let before = rpc.prev_log_id;
+            let last = rpc.entries.last().map(|entry| entry.log_id).or(before);
+            let result = match network.call(PeerRequest::Append(rpc), timeout).await {
+                Ok(PeerResponse::Append(response)) => Ok(response),
+                Ok(_) => Err(network.unexpected()),
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(response) => {
+                    let partly = matches!(
+                        &response,
+                        AppendEntriesResponse::PartialSuccess(upto) if *upto != last
+                    );
+                    let result = response.into_stream_result(before, last);
+                    let goes_on = result.is_ok() && !partly;
+                    (Ok(result), goes_on)
+                }
+                Err(error) => (Err(network.rpc_error(RPCTypes::AppendEntries, error)), false),
+            }
+        })
+    }
+}
+
+impl<E, T, S> Stream for Pipeline<'_, E, T, S>
+where
+    E: Environment,
+    T: Transport,
+    S: Stream<Item = AppendEntriesRequest<TypeConfig<E>>> + Unpin,
+{
+    type Item = AppendResult<E>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if let Some(first) = this.under_way.front_mut()
+                && let Poll::Ready((result, goes_on)) = first.as_mut().poll(cx)
+            {
+                this.under_way.pop_front();
+                let result = match result {
+                    Ok(Ok(matching)) => {
+                        this.confirmed = this.confirmed.max(matching);
+                        Ok(Ok(matching))
+                    }
+                    Ok(Err(StreamAppendError::Conflict(at))) if Some(at) <= this.confirmed => {
+                        Err(this.network.overtaken())
+                    }
+                    other => other,
+                };
+                if !goes_on {
+                    // What was sent behind it is refused or the same again: nobody waits for it.
+                    this.input = None;
+                    this.under_way.clear();
+                }
+                return Poll::Ready(Some(result));
+            }
+            if this.under_way.len() >= APPENDS_UNDER_WAY {
+                return Poll::Pending;
+            }
+            let Some(input) = &mut this.input else {
+                return match this.under_way.is_empty() {
+                    true => Poll::Ready(None),
+                    false => Poll::Pending,
+                };
+            };
+            match Pin::new(input).poll_next(cx) {
+                // Polled for the first time with the next turn of the loop when it is the only one.
+                Poll::Ready(Some(rpc)) => {
+                    let mut sending = this.send(rpc);
+                    let behind_others = !this.under_way.is_empty();
+                    match behind_others.then(|| sending.as_mut().poll(cx)) {
+                        Some(Poll::Ready(done)) => {
+                            this.under_way.push_back(Box::pin(std::future::ready(done)));
+                        }
+                        Some(Poll::Pending) | None => this.under_way.push_back(sending),
+                    }
+                }
+                Poll::Ready(None) => this.input = None,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
 impl<E: Environment, T: Transport> RaftNetworkV2<TypeConfig<E>> for PeerNetwork<E, T> {
     type SnapshotData = SnapshotFile;
 
@@ -202,6 +339,19 @@ impl<E: Environment, T: Transport> RaftNetworkV2<TypeConfig<E>> for PeerNetwork<
             Err(error) => Err(error),
         };
         result.map_err(|e| self.rpc_error(RPCTypes::AppendEntries, e))
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<Appended<'s, E>, RPCError<TypeConfig<E>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig<E>>> + OptionalSend + Unpin + 'static,
+    {
+        let timeout = option.soft_ttl().max(self.append_timeout_min);
+        let appended: Appended<'s, E> = Box::pin(Pipeline::new(self, input, timeout));
+        Box::pin(std::future::ready(Ok(appended)))
     }
 
     async fn vote(

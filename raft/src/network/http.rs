@@ -1,18 +1,32 @@
 //! Peer calls over HTTP: the client side on reqwest, the server side as an axum router.
+//!
+//! HTTP only opens a connection and says who is there; then both sides speak frames (see [`link`]),
+//! because a request and a response of HTTP for every call cost more than the calls themselves.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, State},
-    http::{HeaderMap, StatusCode},
+    extract::{Request, State},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{CONNECTION, UPGRADE},
+    },
     response::{IntoResponse, Response},
-    routing::post,
+    routing::get,
 };
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use pygmy_storage::codec;
 
-use super::{CallError, CallHeader, Refusal, SecretProof, Transport, wire::BODY_BYTES_MAX};
+use super::{
+    CallError, CallHeader, Refusal, SecretProof, Transport,
+    link::{self, Answer, Link},
+};
 use crate::{
     node::Node,
     types::{ClusterId, Tokio},
@@ -23,10 +37,12 @@ const CLUSTER: &str = "pygmy-cluster";
 const FROM: &str = "pygmy-from";
 const TARGET: &str = "pygmy-target";
 const PROOF: &str = "pygmy-proof";
+/// What the connection becomes.
+const PROTOCOL: &str = "pygmy-peer/1";
 /// How long to wait for a connection. Peers are near; one that does not accept in this time is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Idle connections per peer: one for each kind of call that runs at once.
-const IDLE_CONNECTIONS_MAX: usize = 16;
+/// Larger calls have a connection of their own, so that heartbeats do not wait behind them.
+const LARGE_BYTES: usize = 128 << 10;
 
 /// After so long without a word the other side's kernel is asked whether it is still there, and again
 /// each time it does not answer.
@@ -38,7 +54,18 @@ const KEEPALIVE_PROBES: u32 = 3;
 #[derive(Debug, Clone)]
 pub struct HttpTransport {
     client: reqwest::Client,
+    links: Arc<Mutex<HashMap<(String, Lane), Slot>>>,
 }
+
+/// Which of the connections to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Lane {
+    Small,
+    Large,
+}
+
+/// The place of a connection. Who holds the lock makes it; the others wait.
+type Slot = Arc<tokio::sync::Mutex<Option<(CallHeader, Arc<Link>)>>>;
 
 impl HttpTransport {
     /// Errors: the HTTP client could not be set up.
@@ -46,8 +73,7 @@ impl HttpTransport {
         let client = reqwest::Client::builder()
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(0)
             .tcp_nodelay(true)
             // A host that lost its power answers nothing, and a snapshot's install may take minutes:
             // what tells the two apart is whether the other side's kernel still answers.
@@ -57,7 +83,61 @@ impl HttpTransport {
             .tcp_user_timeout(KEEPALIVE * (KEEPALIVE_PROBES + 1))
             .http1_only()
             .build()?;
-        Ok(Self { client })
+        Ok(Self { client, links: Arc::default() })
+    }
+
+    /// The connection to an address, made if there is none.
+    async fn link(
+        &self,
+        address: &str,
+        header: &CallHeader,
+        lane: Lane,
+    ) -> Result<Arc<Link>, CallError> {
+        let slot = {
+            let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+            links.entry((address.to_owned(), lane)).or_default().clone()
+        };
+        let mut slot = slot.lock().await;
+        match &*slot {
+            Some((known, link)) if known == header && link.is_open() => Ok(link.clone()),
+            Some(_) | None => {
+                let link = Arc::new(self.connect(address, header).await?);
+                *slot = Some((header.clone(), link.clone()));
+                Ok(link)
+            }
+        }
+    }
+
+    async fn connect(&self, address: &str, header: &CallHeader) -> Result<Link, CallError> {
+        let mut request = self
+            .client
+            .get(format!("http://{address}{PATH}"))
+            .header(CONNECTION, "upgrade")
+            .header(UPGRADE, PROTOCOL)
+            .header(FROM, header.from)
+            .header(TARGET, header.target)
+            .header(PROOF, header.proof.to_hex());
+        if let Some(cluster) = header.cluster {
+            request = request.header(CLUSTER, cluster.to_string());
+        }
+        // Nothing of a call has been sent yet, so whatever goes wrong here, it was not delivered.
+        let failed = |error: reqwest::Error| CallError::Unreachable {
+            address: address.to_owned(),
+            detail: describe(&error),
+        };
+        let response = request.send().await.map_err(failed)?;
+        let status = response.status();
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Link::new(response.upgrade().await.map_err(failed)?));
+        }
+        let bytes = response.bytes().await.map_err(failed)?;
+        Err(match codec::unseal::<Refusal>(&bytes, "a refusal") {
+            Ok(refusal) => CallError::Refused { address: address.to_owned(), refusal },
+            Err(_) => CallError::Unreachable {
+                address: address.to_owned(),
+                detail: format!("HTTP status {status}; is this a peer listener?"),
+            },
+        })
     }
 }
 
@@ -69,39 +149,43 @@ impl Transport for HttpTransport {
         body: Vec<u8>,
         timeout: Duration,
     ) -> Result<Vec<u8>, CallError> {
-        let mut request = self
-            .client
-            .post(format!("http://{address}{PATH}"))
-            .timeout(timeout)
-            .header(FROM, header.from)
-            .header(TARGET, header.target)
-            .header(PROOF, header.proof.to_hex())
-            .body(body);
-        if let Some(cluster) = header.cluster {
-            request = request.header(CLUSTER, cluster.to_string());
-        }
-        let failed = |error: reqwest::Error| {
-            let (address, detail) = (address.to_owned(), describe(&error));
-            if error.is_connect() {
-                CallError::Unreachable { address, detail }
-            } else if error.is_timeout() {
-                CallError::Timeout { address, waited: timeout }
-            } else {
-                CallError::Broken { address, detail }
+        let lane = if body.len() > LARGE_BYTES { Lane::Large } else { Lane::Small };
+        let mut used = None;
+        let call = async {
+            let mut body = body;
+            loop {
+                let link = self.link(address, &header, lane).await?;
+                match link.send(body) {
+                    Ok(answer) => {
+                        used = Some((link.clone(), tokio::time::Instant::now()));
+                        return Ok(answer.await);
+                    }
+                    // It closed at this very moment, and has taken nothing.
+                    Err(again) => body = again,
+                }
             }
         };
-        let response = request.send().await.map_err(failed)?;
-        let status = response.status();
-        let bytes = response.bytes().await.map_err(failed)?;
-        if status == StatusCode::OK {
-            return Ok(bytes.into());
-        }
-        match codec::unseal::<Refusal>(&bytes, "a refusal") {
-            Ok(refusal) => Err(CallError::Refused { address: address.to_owned(), refusal }),
-            Err(_) => Err(CallError::Broken {
-                address: address.to_owned(),
-                detail: format!("HTTP status {status}; is this a peer listener?"),
-            }),
+        match tokio::time::timeout(timeout, call).await {
+            Ok(Ok(Some(Answer::Reply(reply)))) => Ok(reply),
+            Ok(Ok(Some(Answer::Refusal(bytes)))) => {
+                let address = address.to_owned();
+                Err(match codec::unseal::<Refusal>(&bytes, "a refusal") {
+                    Ok(refusal) => CallError::Refused { address, refusal },
+                    Err(error) => CallError::Broken { address, detail: error.to_string() },
+                })
+            }
+            Ok(Ok(None)) => {
+                let detail = "the other side closed it".to_owned();
+                Err(CallError::Broken { address: address.to_owned(), detail })
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                // A connection that has gone silent may be dead: the next call makes a new one.
+                if let Some((link, sent)) = &used {
+                    link.close_if_silent_since(*sent);
+                }
+                Err(CallError::Timeout { address: address.to_owned(), waited: timeout })
+            }
         }
     }
 }
@@ -120,35 +204,44 @@ fn describe(error: &reqwest::Error) -> String {
 
 /// The peer listener's routes.
 pub fn router<T: Transport>(node: Arc<Node<Tokio, T>>) -> Router {
-    Router::new()
-        .route(PATH, post(handle::<T>))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(node)
+    Router::new().route(PATH, get(open::<T>)).with_state(node)
 }
 
-async fn handle<T: Transport>(
+/// Opens a connection for calls.
+async fn open<T: Transport>(
     State(node): State<Arc<Node<Tokio, T>>>,
-    headers: HeaderMap,
-    body: Bytes,
+    mut request: Request,
 ) -> Response {
-    let result = match read_header(&headers) {
-        Some(header) => node.handle_peer(header, body).await,
-        None => Err(Refusal::WrongSecret),
-    };
-    match result {
-        Ok(reply) => reply.into_response(),
+    let header = read_header(request.headers()).ok_or(Refusal::WrongSecret);
+    let header = match header.and_then(|header| node.check_secret(&header).map(|()| header)) {
+        Ok(header) => header,
         Err(refusal) => {
-            let status = match refusal {
-                Refusal::WrongSecret => StatusCode::UNAUTHORIZED,
-                Refusal::WrongCluster { .. } | Refusal::WrongTarget { .. } | Refusal::NoCluster => {
-                    StatusCode::MISDIRECTED_REQUEST
-                }
-                Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
-                Refusal::Stopped(_) => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            (status, codec::seal(&refusal)).into_response()
+            return (StatusCode::UNAUTHORIZED, codec::seal(&refusal)).into_response();
         }
-    }
+    };
+    let asked = request.headers().get(UPGRADE).is_some_and(|protocol| protocol == PROTOCOL);
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let Some(upgrade) = upgrade.filter(|_| asked) else {
+        let wanted = [(UPGRADE, PROTOCOL), (CONNECTION, "upgrade")];
+        return (StatusCode::UPGRADE_REQUIRED, wanted).into_response();
+    };
+    let node = Arc::downgrade(&node);
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(stream) => {
+                let answer = move |body| {
+                    let node = node.upgrade()?;
+                    Some(node.handle_peer(header.clone(), body))
+                };
+                link::serve(TokioIo::new(stream), answer).await;
+            }
+            Err(error) => tracing::debug!(%error, "a peer's connection could not be taken over"),
+        }
+    });
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
+    response
 }
 
 fn read_header(headers: &HeaderMap) -> Option<CallHeader> {

@@ -58,11 +58,17 @@ impl<E: Environment, T: Transport> Node<E, T> {
         Ok(codec::seal(&response))
     }
 
-    fn check_header(&self, header: &CallHeader) -> Result<(), Refusal> {
-        if header.proof != self.credentials.proof() {
-            tracing::warn!(from = header.from, "refused a peer call: {}", Refusal::WrongSecret);
-            return Err(Refusal::WrongSecret);
+    /// Checks that a caller knows the cluster's secret.
+    pub(crate) fn check_secret(&self, header: &CallHeader) -> Result<(), Refusal> {
+        if header.proof == self.credentials.proof() {
+            return Ok(());
         }
+        tracing::warn!(from = header.from, "refused a peer: {}", Refusal::WrongSecret);
+        Err(Refusal::WrongSecret)
+    }
+
+    fn check_header(&self, header: &CallHeader) -> Result<(), Refusal> {
+        self.check_secret(header)?;
         // Target 0 asks whoever is at the address; only what needs no identity is answered to it.
         if header.target != 0 && header.target != self.id() {
             return Err(Refusal::WrongTarget { target: header.target, there: self.id() });

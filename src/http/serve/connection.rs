@@ -84,7 +84,7 @@ impl Server {
             })
         };
         let socket = TokioIo::new(Socket::new(stream, Arc::clone(&activity)));
-        let mut connection = pin!(self.protocol.serve_connection(socket, service));
+        let mut connection = pin!(self.protocol.serve_connection_with_upgrades(socket, service));
         let mut stopped = self.stopped.clone();
         let mut ticks = tokio::time::interval(self.watch_interval());
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
