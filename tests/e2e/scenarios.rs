@@ -51,9 +51,13 @@ fn serving(cluster: &Cluster, role: &str, down: &[&str]) -> BTreeSet<String> {
 async fn expect_round_robin(cluster: &Cluster, down: &[&str]) {
     for (path, role) in [("/lookup/2/", "catalog"), ("/v1/orders/1?consistency=stale", "order")] {
         let expected = serving(cluster, role, down);
-        let answered = spread(cluster, path, 10 * expected.len()).await;
-        assert_eq!(answered.keys().cloned().collect::<BTreeSet<_>>(), expected, "{path}");
-        assert!(answered.values().all(|count| *count >= 7), "{path}: {answered:?}");
+        // A replica that was slow for once is passed over for a moment.
+        until(&format!("{path} is answered in turn by {expected:?}"), async || {
+            let answered = spread(cluster, path, 10 * expected.len()).await;
+            let all = answered.keys().cloned().collect::<BTreeSet<_>>() == expected;
+            (all && answered.values().all(|count| *count >= 7)).then_some(())
+        })
+        .await;
     }
 }
 
