@@ -40,7 +40,7 @@ pub(super) async fn create(
     })();
     let command = command.map_err(|e: ApiError| e.outcome(WriteOutcome::NotApplied))?;
     let reply = api.write(&headers, command).await?;
-    Ok(match (&reply.applied.outcome, &reply.order) {
+    Ok(match (&reply.applied.outcome, reply.orders.first()) {
         (Outcome::Ordered(id), Some(order)) => {
             let mut response = json(StatusCode::CREATED, &render::order(order));
             let place = format!("/v1/orders/{id}");
@@ -54,7 +54,8 @@ pub(super) async fn create(
             | Outcome::Item(_)
             | Outcome::Restocked(_)
             | Outcome::PolicySet
-            | Outcome::NodeId(_),
+            | Outcome::NodeId(_)
+            | Outcome::Batch(_),
             _,
         ) => respond::unexpected_outcome(&reply),
     })
