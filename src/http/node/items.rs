@@ -195,6 +195,11 @@ impl Ranges {
         self.expect(fits, pointer, &detail);
     }
 
+    /// How many places are wrong so far.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn finish(self) -> Result<(), ApiError> {
         match self.0.first() {
             None => Ok(()),
