@@ -21,9 +21,10 @@ use crate::{
 
 pub use batch::REFUSALS_TOLD_MAX;
 
-/// The most idempotency records forgotten with one entry, so that no entry takes long...
+/// The most idempotency records forgotten with an entry that adds few, so that none takes long.
 const KEYS_FORGOTTEN_MAX: u64 = 8;
-/// ... but for an entry that adds many itself: so many for each, or they would grow without bound.
+/// Records forgotten for each that an entry adds, where that is more: otherwise batches would outgrow
+/// the limit.
 const KEYS_FORGOTTEN_FOR_EACH: u64 = 2;
 
 /// What an entry changed, for whoever keeps something that hangs off the state: checkpoints, the
