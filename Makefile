@@ -8,7 +8,7 @@ ARGS ?=
 CUTS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help build test verify fix chaos power-cut \
+.PHONY: help build test verify fix chaos power-cut instructions instructions-record \
 	cluster-up cluster-down cluster-reset cluster-status node-kill node-up
 
 help:
@@ -22,6 +22,8 @@ help:
 	@echo "make test                               all tests"
 	@echo "make verify                             check format, lints, documents, tests; edits nothing"
 	@echo "make fix                                format and apply the lints' suggestions"
+	@echo "make instructions                       count instructions under valgrind, against the recorded"
+	@echo "make instructions-record                record what is counted now"
 	@echo "make power-cut [CUTS=20]                cut the power of real file systems under load; as root"
 	@echo "make chaos [ARGS='--seconds 60']        kill nodes under load and check what is left"
 
@@ -47,6 +49,12 @@ chaos:
 
 power-cut:
 	PYGMY_POWER_CUTS=$(CUTS) cargo test --test power_cut -- --nocapture
+
+instructions:
+	scripts/instructions.sh check
+
+instructions-record:
+	scripts/instructions.sh record
 
 cluster-up:
 	@scripts/cluster.sh up $(PROFILE)

@@ -30,6 +30,9 @@ pub mod header {
     pub const REQUEST_ID: &str = "x-request-id";
     /// The client's idempotency key.
     pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+    /// Says that whoever passes the request on made its idempotency key. A batch whose orders have
+    /// keys of their own does not count it as one of the client's.
+    pub const KEY_MADE: &str = "pygmy-key-made";
     /// `true` on a reply that repeats the first reply to the same key.
     pub const IDEMPOTENT_REPLAYED: &str = "idempotent-replayed";
     /// `HIT` on a reply from the facade's cache.
@@ -42,6 +45,11 @@ pub mod header {
 
 /// The most lines an order may have.
 pub const ORDER_LINES_MAX: usize = 100;
+/// The most orders in a batch.
+pub const BATCH_ORDERS_MAX: usize = 1_000;
+/// The most lines of all orders of a batch together: what comes of it must fit into one message
+/// between members.
+pub const BATCH_LINES_MAX: usize = 10_000;
 /// The most pieces one order line may ask for.
 pub const QUANTITY_MAX: u64 = 1_000_000;
 /// The longest title, in bytes of UTF-8.
@@ -166,6 +174,82 @@ pub struct NewOrderLine {
     /// Refuse the order when the price is another by now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_price_cents: Option<u64>,
+}
+
+/// `POST /v1/orders/batch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewOrderBatch {
+    /// Whether all orders are placed or none; otherwise each stands for itself.
+    pub atomic: bool,
+    /// The orders.
+    #[serde(deserialize_with = "object::list")]
+    pub orders: Vec<NewBatchOrder>,
+}
+
+/// One order of a [`NewOrderBatch`]: a [`NewOrder`] that may have an idempotency key of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewBatchOrder {
+    /// What is ordered; all lines or none.
+    #[serde(deserialize_with = "object::list")]
+    pub lines: Vec<NewOrderLine>,
+    /// Who orders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
+    /// The caller's own reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The key under which this order is placed once, alone or in any batch. All orders of a batch
+    /// have one, or none has; then the batch may have one in its header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+/// What came of a [`NewOrderBatch`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderBatch {
+    /// What came of each order, in order.
+    pub results: Vec<OrderResult>,
+}
+
+/// What came of one order of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderResult {
+    /// What came of it.
+    pub status: OrderResultStatus,
+    /// Whether this repeats what came of an earlier request with the same key.
+    pub replayed: bool,
+    /// `placed`: the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// `refused`: why, as the order alone would have been told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// See [`OrderResult`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderResultStatus {
+    /// The order exists.
+    Placed,
+    /// It was refused.
+    Refused,
+    /// Nothing is wrong with it as far as is known; it was not placed because others of its batch
+    /// were refused.
+    NotApplied,
+}
+
+impl OrderResultStatus {
+    /// The name in the interface.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Placed => "placed",
+            Self::Refused => "refused",
+            Self::NotApplied => "not_applied",
+        }
+    }
 }
 
 /// An order as the interface shows it.

@@ -202,6 +202,7 @@ fn api_settings(config: &NodeConfig) -> ApiSettings {
         request_timeout: Duration::from_millis(config.api.request_timeout_ms),
         body_limit_bytes: config.api.body_limit_bytes,
         max_in_flight: config.api.max_in_flight,
+        max_batch_orders: config.api.max_batch_orders,
         legacy_get_buy: config.api.legacy_get_buy,
     }
 }

@@ -12,8 +12,16 @@ use std::{
 /// The crates of the workspace, by directory.
 const ROOMS: [&str; 4] = ["", "raft", "storage", "tests/chaos"];
 /// Where Rust is; whatever lies below is read.
-const SOURCES: [&str; 6] =
-    ["src", "raft/src", "raft/tests", "storage/src", "storage/tests", "tests"];
+const SOURCES: [&str; 8] = [
+    "src",
+    "raft/benches",
+    "raft/src",
+    "raft/tests",
+    "storage/benches",
+    "storage/src",
+    "storage/tests",
+    "tests",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -206,17 +206,20 @@ impl<E: Environment> StateMachine<E> {
 
     /// Adds to an outcome what a reply needs besides. Not part of the outcome: reads only.
     fn reply(&self, applied: Applied) -> io::Result<Reply> {
-        let order = match &applied.outcome {
-            Outcome::Ordered(id) => {
-                self.working.state().find_order(*id).or_history(&self.history)?
+        let find = |id| self.working.state().find_order(id).or_history(&self.history);
+        let orders = match &applied.outcome {
+            Outcome::Ordered(id) => find(*id)?.into_iter().collect(),
+            Outcome::Batch(batch) => {
+                let found = batch.orders().filter_map(|id| find(id).transpose());
+                found.collect::<Result<_, _>>()?
             }
             Outcome::Item(_)
             | Outcome::Restocked(_)
             | Outcome::PolicySet
             | Outcome::NodeId(_)
-            | Outcome::Rejected(_) => None,
+            | Outcome::Rejected(_) => Vec::new(),
         };
-        Ok(Reply { applied, order })
+        Ok(Reply { applied, orders })
     }
 
     /// Ends a round: publishes the state, then answers those who wait for it.

@@ -143,8 +143,8 @@ impl fmt::Display for EntryData {
 pub struct Reply {
     /// The outcome, the same on every replica.
     pub applied: Applied,
-    /// The order, where the outcome is one.
-    pub order: Option<Arc<Order>>,
+    /// The orders that the outcome names, in its order.
+    pub orders: Vec<Arc<Order>>,
 }
 
 /// A member of the cluster, as the membership records it.

@@ -68,6 +68,14 @@ pub(super) enum Command {
   pygmy buy 5 --quantity 2 --customer ada --key order-4711
 With the same key the same order is never booked twice.")]
     Buy(Buy),
+    /// Place many orders at once
+    #[command(after_help = "Examples:
+  pygmy order-batch orders.jsonl
+  pygmy order-batch orders.json --atomic --key batch-4711
+  echo '{\"lines\":[{\"item\":5,\"quantity\":1}]}' | pygmy order-batch -
+The file has an order on each line or is an array of orders, as POST /v1/orders/batch takes them.
+Exits with 1 when an order was not placed.")]
+    OrderBatch(OrderBatch),
     /// List items
     #[command(after_help = "Example:
   pygmy items --topic GraduateSchool --limit 20")]
@@ -237,6 +245,18 @@ pub(super) struct Buy {
     /// A reference of your own
     #[arg(long)]
     pub(super) reference: Option<String>,
+    #[command(flatten)]
+    pub(super) writing: Writing,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OrderBatch {
+    /// The orders as JSON; - for standard input
+    #[arg(value_name = "ORDERS.json")]
+    pub(super) orders: PathBuf,
+    /// All orders or none
+    #[arg(long)]
+    pub(super) atomic: bool,
     #[command(flatten)]
     pub(super) writing: Writing,
 }

@@ -5,6 +5,7 @@
 //! no error ends in [`Exit::Ok`].
 
 mod args;
+mod batch;
 mod load;
 mod read;
 mod serve;
@@ -153,6 +154,7 @@ async fn act(command: Command) -> Result<Answer, Stop> {
         Command::Search(args) => read::search(args).await,
         Command::Lookup(args) => read::lookup(args).await,
         Command::Buy(args) => write::buy(args).await,
+        Command::OrderBatch(args) => batch::order_batch(args).await,
         Command::Items(args) => read::items(args).await,
         Command::Orders(args) => read::orders(args).await,
         Command::Order(args) => read::order(args).await,

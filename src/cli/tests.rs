@@ -71,6 +71,7 @@ fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
         &["buy", "five"],
         &["buy", "5", "--quantity", "0"],
         &["buy", "5", "--key", "with space"],
+        &["order-batch"],
         &["items", "--limit", "0"],
         &["items", "--limit", "1001"],
         &["stock", "5"],
@@ -493,4 +494,49 @@ async fn a_configuration_is_checked_without_starting_anything() {
         "flag --set raft.heartbeat_ms: raft.heartbeat_ms: 0 must be a whole number from 1 to \
         60000 (default 50)"
     );
+}
+
+#[tokio::test]
+async fn a_batch_is_read_from_a_file_and_every_order_is_told() {
+    let mock = Mock::start(|seen| {
+        assert_eq!(seen.line, "POST /v1/orders/batch");
+        let placed = json!({"status": "placed", "replayed": false, "order": order(1, 2)});
+        let problem = json!({
+            "type": "about:blank#out_of_stock", "title": "Out of stock", "status": 409,
+            "detail": "item 2: 1 wanted, 0 there.", "code": "out_of_stock", "retryable": false,
+        });
+        let refused = json!({"status": "refused", "replayed": false, "problem": problem});
+        let other = json!({"status": "not_applied", "replayed": false});
+        match seen.body["atomic"].as_bool() {
+            Some(true) => Say::json(200, json!({"results": [other, refused]})),
+            _ if seen.body["orders"].as_array().map(Vec::len) == Some(1) => {
+                Say::json(200, json!({"results": [placed]}))
+            }
+            _ => Say::json(200, json!({"results": [placed, refused]})),
+        }
+    })
+    .await;
+    let line = r#"{"lines":[{"item":2,"quantity":1}]}"#;
+    let mut two = tempfile::NamedTempFile::new().expect("a file");
+    writeln!(two, "{line}\n{line}").expect("is written");
+    let mut one = tempfile::NamedTempFile::new().expect("a file");
+    writeln!(one, "[{line}]").expect("is written");
+    let (two, one) = (two.path().to_str().expect("text"), one.path().to_str().expect("text"));
+
+    let ran = pygmy(&mock.url, &["order-batch", one]).await;
+    assert_eq!((ran.exit, ran.error.as_str()), (Exit::Ok, ""));
+    assert!(ran.out.contains("placed") && ran.out.contains("19.99"), "{}", ran.out);
+    let ran = pygmy(&mock.url, &["order-batch", two]).await;
+    assert_eq!((ran.exit, ran.error.as_str()), (Exit::No, "1 of 2 orders were placed."));
+    assert!(ran.out.contains("item 2: 1 wanted, 0 there."), "{}", ran.out);
+    let ran = pygmy(&mock.url, &["order-batch", two, "--atomic"]).await;
+    assert!(ran.error.starts_with("Nothing new was placed"), "{}", ran.error);
+    assert!(ran.out.contains("not applied"), "{}", ran.out);
+    let ran = pygmy(&mock.url, &["order-batch", two, "--json"]).await;
+    assert_eq!(ran.exit, Exit::No);
+    let told: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!(told["results"][1]["problem"]["code"], "out_of_stock");
+    let ran = pygmy(&mock.url, &["order-batch", "no such file"]).await;
+    assert_eq!(ran.exit, Exit::Usage);
+    assert!(ran.error.contains("no such file: cannot be read"), "{}", ran.error);
 }

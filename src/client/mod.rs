@@ -44,8 +44,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    ChangeStock, Cluster, Consistency, IDEMPOTENCY_KEY_BYTES_MAX, Item, ItemPage, NewOrder, Order,
-    OrderPage, PutItem, Verification, header,
+    ChangeStock, Cluster, Consistency, IDEMPOTENCY_KEY_BYTES_MAX, Item, ItemPage, NewOrder,
+    NewOrderBatch, Order, OrderBatch, OrderPage, PutItem, Verification, header,
 };
 
 pub use error::{ClientError, Failure};
@@ -253,6 +253,28 @@ impl Client {
         self.write(Method::POST, self.path(&["v1", "orders"]), order, Precondition::None, key).await
     }
 
+    /// Places many orders at once, with a key for all tries; orders that have keys of their own are
+    /// placed under those. What came of each order stands in its result: success says that there is
+    /// an answer for each, not that all were placed.
+    pub async fn place_orders(&self, batch: &NewOrderBatch) -> Result<OrderBatch, ClientError> {
+        self.place_orders_with_key(batch, &Self::new_key()).await
+    }
+
+    /// [`Client::place_orders`] with the caller's key for the whole batch. Where the orders have keys
+    /// of their own, those make the retry safe and this one does not count.
+    pub async fn place_orders_with_key(
+        &self,
+        batch: &NewOrderBatch,
+        key: &str,
+    ) -> Result<OrderBatch, ClientError> {
+        let mut headers = HeaderMap::new();
+        if batch.orders.iter().any(|order| order.idempotency_key.is_some()) {
+            headers.insert(header::KEY_MADE, HeaderValue::from_static("true"));
+        }
+        let url = self.path(&["v1", "orders", "batch"]);
+        self.send_write(Method::POST, url, batch, headers, key).await
+    }
+
     /// One order.
     pub async fn order(&self, id: u64) -> Result<Order, ClientError> {
         self.read(self.path(&["v1", "orders", &id.to_string()])).await
@@ -376,6 +398,17 @@ impl Client {
                 headers.insert(IF_MATCH, etag);
             }
         }
+        self.send_write(method, url, body, headers, key).await
+    }
+
+    async fn send_write<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: Url,
+        body: &impl Serialize,
+        headers: HeaderMap,
+        key: &str,
+    ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).expect("the interface's types are JSON objects");
         let call =
             Call { method, url: url.clone(), headers, body: Some(body), key: Some(key.into()) };

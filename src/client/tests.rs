@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::mock::{Mock, Say, item, order};
 use super::*;
-use crate::api::NewOrderLine;
+use crate::api::{NewBatchOrder, NewOrderLine, OrderResultStatus};
 
 fn quick() -> Timeouts {
     Timeouts {
@@ -57,6 +57,45 @@ async fn one_key_is_kept_over_all_tries_of_a_write() {
     let again = client(&mock, patient()).await.place_order(&one(2)).await.expect("placed");
     assert_eq!(again.id, 7);
     assert_ne!(mock.seen()[4].headers["idempotency-key"], keys[0], "another call has another key");
+}
+
+#[tokio::test]
+async fn a_batch_is_one_call_and_its_orders_own_keys_count_before_the_calls() {
+    let placed = json!({"status": "placed", "replayed": false, "order": order(1, 2)});
+    let refused = Say::problem(409, "out_of_stock", Some("not_applied"), false);
+    let mock = Mock::script(vec![
+        Say::problem(504, "timeout", Some("unknown"), true),
+        Say::json(200, json!({"results": [placed, {"status": "not_applied", "replayed": false}]})),
+        refused,
+    ])
+    .await;
+    let plain = |key: Option<&str>| NewBatchOrder {
+        lines: one(2).lines,
+        customer: None,
+        reference: None,
+        idempotency_key: key.map(str::to_owned),
+    };
+    let store = client(&mock, patient()).await;
+    let batch = NewOrderBatch { atomic: true, orders: vec![plain(None), plain(None)] };
+    let results = store.place_orders(&batch).await.expect("answered").results;
+    assert_eq!(results[0].order.as_ref().map(|order| order.id), Some(1));
+    assert_eq!(results[1].status, OrderResultStatus::NotApplied);
+    let seen = mock.seen();
+    assert_eq!(seen[1].line, "POST /v1/orders/batch");
+    let lines = json!([{"item": 2, "quantity": 1}]);
+    assert_eq!(
+        seen[1].body,
+        json!({"atomic": true, "orders": [{"lines": lines}, {"lines": lines}]})
+    );
+    assert_eq!(seen[0].headers["idempotency-key"], seen[1].headers["idempotency-key"]);
+    assert!(!seen[1].headers.contains_key(header::KEY_MADE));
+
+    let batch = NewOrderBatch { atomic: false, orders: vec![plain(Some("a")), plain(Some("b"))] };
+    let error = store.place_orders_with_key(&batch, "mine").await.expect_err("refused");
+    assert!(matches!(error, ClientError::Refused(_)), "{error:?}");
+    let seen = mock.seen().pop().expect("it was sent");
+    assert_eq!(seen.headers[header::KEY_MADE], "true");
+    assert_eq!(seen.body["orders"][1]["idempotency_key"], "b");
 }
 
 #[tokio::test]

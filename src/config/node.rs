@@ -10,6 +10,7 @@ use super::document::{Document, Entry, Origin, Value};
 use super::reader::{Reader, Setting};
 use super::secret::SECRET_BYTES_MIN;
 use super::{ConfigError, LogSection, Secret, Sources};
+use crate::api::BATCH_ORDERS_MAX;
 
 /// The most members a cluster may be bootstrapped with. More voters make every write slower and
 /// survive no more than anybody needs.
@@ -64,6 +65,8 @@ pub struct ApiSection {
     pub body_limit_bytes: usize,
     /// Requests in work at the same time; more are answered with 503 `overloaded`.
     pub max_in_flight: usize,
+    /// Orders in one batch.
+    pub max_batch_orders: usize,
     /// Whether the original's `GET /buy/{n}/` is served.
     pub legacy_get_buy: bool,
 }
@@ -247,6 +250,11 @@ impl ApiSection {
             request_timeout_ms: reader.number("request_timeout_ms", 5000, 1..=600_000).value,
             body_limit_bytes: size(reader.number("body_limit_bytes", 262_144, 1..=67_108_864)),
             max_in_flight: size(reader.number("max_in_flight", 2048, 1..=1_000_000)),
+            max_batch_orders: size(reader.number(
+                "max_batch_orders",
+                BATCH_ORDERS_MAX as u64,
+                1..=BATCH_ORDERS_MAX as u64,
+            )),
             legacy_get_buy: reader.switch("legacy_get_buy", true).value,
         };
         reader.finish();

@@ -76,6 +76,7 @@ fn a_file_with_the_required_keys_gives_the_documented_defaults() {
     assert_eq!(config.api.request_timeout_ms, 5000);
     assert_eq!(config.api.body_limit_bytes, 262_144);
     assert_eq!(config.api.max_in_flight, 2048);
+    assert_eq!(config.api.max_batch_orders, 1000);
     assert!(config.api.legacy_get_buy);
     assert_eq!(config.cluster.failure_window_ms, 1500);
     assert_eq!(
@@ -104,7 +105,7 @@ fn what_is_wrong_in_a_node_file_is_refused_with_key_file_and_line() {
             "FILE:6: api.lsten: unknown key; the keys of api are insecure, listen, \
             max_connections, \
              header_timeout_ms, request_timeout_ms, body_limit_bytes, max_in_flight, \
-             legacy_get_buy",
+             max_batch_orders, legacy_get_buy",
         ),
         (
             "max_connections = 0",

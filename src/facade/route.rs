@@ -44,7 +44,7 @@ pub(super) struct Read {
 pub(super) enum Touch {
     /// One item.
     Item(u64),
-    /// The items in the lines of the order that the reply shows.
+    /// The items in the lines of the order, or of the orders of a batch, that the reply shows.
     OrderInReply,
     /// Anything.
     All,
@@ -145,7 +145,7 @@ fn read(segments: &[&str]) -> Read {
 
 fn write(segments: &[&str]) -> Write {
     let touch = match segments {
-        ["v1", "orders"] => Touch::OrderInReply,
+        ["v1", "orders"] | ["v1", "orders", "batch"] => Touch::OrderInReply,
         ["v1", "items", item] | ["v1", "items", item, "stock"] => touch_item(item),
         _ => Touch::All,
     };
@@ -216,6 +216,8 @@ mod tests {
             other => panic!("{path} is {other:?}"),
         };
         assert_eq!(write(Method::POST, "/v1/orders").touch, Touch::OrderInReply);
+        let batch = write(Method::POST, "/v1/orders/batch");
+        assert_eq!((batch.touch, batch.keyed), (Touch::OrderInReply, true));
         assert_eq!(write(Method::PUT, "/v1/items/7").touch, Touch::Item(7));
         assert_eq!(write(Method::POST, "/v1/items/7/stock").touch, Touch::Item(7));
         assert_eq!(write(Method::POST, "/restock/").touch, Touch::All);

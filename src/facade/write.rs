@@ -117,11 +117,16 @@ impl Writing {
             return None;
         }
         let name = HeaderName::from_static(header::IDEMPOTENCY_KEY);
-        let key = self.ask.headers.entry(name).or_insert_with(|| {
-            HeaderValue::from_str(&format!("facade-{:032x}", rand::random::<u128>()))
-                .expect("letters and digits are a header value")
-        });
-        Some(key.clone())
+        if let Some(key) = self.ask.headers.get(&name) {
+            return Some(key.clone());
+        }
+        let key = HeaderValue::from_str(&format!("facade-{:032x}", rand::random::<u128>()))
+            .expect("letters and digits are a header value");
+        self.ask.headers.insert(name, key.clone());
+        // A batch may have keys in its body, which is not looked into here: those count then.
+        let made = HeaderName::from_static(header::KEY_MADE);
+        self.ask.headers.insert(made, HeaderValue::from_static("true"));
+        Some(key)
     }
 
     async fn attempt(
@@ -265,8 +270,9 @@ impl Writing {
         }
         let detail = match &key {
             Some(_) => {
-                "No answer within the deadline; the write may have been done. Send it again with the \
-                 Idempotency-Key of this reply to find out: it is never done twice."
+                "No answer within the deadline; the write may have been done. Send it again to find \
+                 out, with its own keys or else with the Idempotency-Key of this reply: it is never \
+                 done twice."
             }
             None => {
                 "No answer within the deadline; the write may have been done. Look before you \
@@ -332,18 +338,35 @@ fn is_not_bought(reply: &Reply) -> bool {
             .is_some_and(|bought| bought.result == "0")
 }
 
-/// The items in the lines of an order.
+/// The items in the lines of an order, or of the orders of a batch.
 fn ordered_items(body: &Bytes) -> Option<Vec<u64>> {
     #[derive(Deserialize)]
-    struct Ordered {
+    #[serde(untagged)]
+    enum Ordered {
+        One(Order),
+        Batch { results: Vec<Placed> },
+    }
+    #[derive(Deserialize)]
+    struct Placed {
+        order: Option<Order>,
+    }
+    #[derive(Deserialize)]
+    struct Order {
         lines: Vec<Line>,
     }
     #[derive(Deserialize)]
     struct Line {
         item: u64,
     }
-    let ordered: Ordered = serde_json::from_slice(body).ok()?;
-    Some(ordered.lines.into_iter().map(|line| line.item).collect())
+    let orders = match serde_json::from_slice(body).ok()? {
+        Ordered::One(order) => vec![order],
+        Ordered::Batch { results } => results.into_iter().filter_map(|one| one.order).collect(),
+    };
+    let mut items: Vec<u64> =
+        orders.iter().flat_map(|order| &order.lines).map(|line| line.item).collect();
+    items.sort_unstable();
+    items.dedup();
+    Some(items)
 }
 
 /// A refusal that the store made before the log knows only of its own try. After an earlier try
@@ -368,4 +391,19 @@ fn admit_doubt(reply: &mut Reply) {
         http::header::CONTENT_TYPE,
         HeaderValue::from_static(crate::http::problem::CONTENT_TYPE_PROBLEM),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_items_of_an_order_and_of_a_batch_are_found_in_the_reply() {
+        let items = |body: &'static str| ordered_items(&Bytes::from_static(body.as_bytes()));
+        assert_eq!(items(r#"{"id":1,"lines":[{"item":5},{"item":2}]}"#), Some(vec![2, 5]));
+        let batch = r#"{"results":[{"status":"placed","order":{"lines":[{"item":7}]}},
+            {"status":"refused","problem":{}},{"order":{"lines":[{"item":7},{"item":1}]}}]}"#;
+        assert_eq!(items(batch), Some(vec![1, 7]));
+        assert_eq!(items("[]"), None);
+    }
 }

@@ -4,6 +4,8 @@
 //! no I/O, no iteration in random order. Every replica runs this over the same entries and must get
 //! the same state, whatever the borders of its batches.
 
+mod batch;
+
 use std::sync::Arc;
 
 use crate::{
@@ -17,8 +19,13 @@ use crate::{
     working::Working,
 };
 
-/// The most idempotency records forgotten with one entry, so that no entry takes long.
-const KEYS_FORGOTTEN_MAX: usize = 8;
+pub use batch::REFUSALS_TOLD_MAX;
+
+/// The most idempotency records forgotten with an entry that adds few, so that none takes long.
+const KEYS_FORGOTTEN_MAX: u64 = 8;
+/// Records forgotten for each that an entry adds, where that is more: otherwise batches would outgrow
+/// the limit.
+const KEYS_FORGOTTEN_FOR_EACH: u64 = 2;
 
 /// What an entry changed, for whoever keeps something that hangs off the state: checkpoints, the
 /// change feed. Not part of the state.
@@ -40,25 +47,19 @@ pub fn apply(
     let state = &mut working.state;
     debug_assert!(state.applied.is_none_or(|applied| applied < index), "entries come in order");
     state.log_time_ms = state.log_time_ms.max(proposal.stamp_ms);
-    let applied = match proposal.key.and_then(|claim| replay(working, index, &claim)) {
+    let keys_before = state.keys.next();
+    let applied = match replay_of(working, index, proposal) {
         Some(applied) => applied,
         None => {
-            let state = &mut working.state;
-            let outcome = execute(state, index, &proposal.command, effects);
-            let at_ms = state.log_time_ms;
+            let outcome = execute(working, index, &proposal.command, effects);
             if let Some(claim) = proposal.key {
-                working.push_key(KeyRecord {
-                    key: claim.key,
-                    fingerprint: claim.fingerprint,
-                    outcome: outcome.clone(),
-                    index,
-                    at_ms,
-                });
+                remember(working, index, claim, outcome.clone());
             }
             Applied { index, replayed: false, outcome }
         }
     };
-    forget_keys(working);
+    let added = working.state.keys.next() - keys_before;
+    forget_keys(working, KEYS_FORGOTTEN_MAX.max(added * KEYS_FORGOTTEN_FOR_EACH));
     working.state.finish_entry(index);
     applied
 }
@@ -68,12 +69,36 @@ pub fn apply_blank(working: &mut Working, index: LogIndex) {
     working.state.finish_entry(index);
 }
 
+/// What the proposal's key says of it, if anything.
+fn replay_of(working: &Working, index: LogIndex, proposal: &Proposal) -> Option<Applied> {
+    if let Some(applied) = proposal.key.and_then(|claim| replay(working, index, &claim)) {
+        return Some(applied);
+    }
+    // The order that carries the batch's own key may have met one that was used already.
+    let Command::PlaceOrderOf(one) = &proposal.command else { return None };
+    let record = remembered(working, &one.batch)?;
+    (record.fingerprint != one.batch.fingerprint).then_some(Applied {
+        index,
+        replayed: false,
+        outcome: Outcome::Rejected(Rejection::KeyReused),
+    })
+}
+
+/// The record of a key, if it is still remembered.
+fn remembered<'a>(working: &'a Working, claim: &KeyClaim) -> Option<&'a Arc<KeyRecord>> {
+    working.key(&claim.key).filter(|record| !expired(&working.state, record))
+}
+
+/// Remembers what came of a request.
+fn remember(working: &mut Working, index: LogIndex, claim: KeyClaim, outcome: Outcome) {
+    let KeyClaim { key, fingerprint } = claim;
+    let at_ms = working.state.log_time_ms;
+    working.push_key(KeyRecord { key, fingerprint, outcome, index, at_ms });
+}
+
 /// The outcome of an earlier entry with this key, if it is still remembered.
 fn replay(working: &Working, index: LogIndex, claim: &KeyClaim) -> Option<Applied> {
-    let record = working.key(&claim.key)?;
-    if expired(&working.state, record) {
-        return None;
-    }
+    let record = remembered(working, claim)?;
     let (index, replayed, outcome) = match record.fingerprint == claim.fingerprint {
         true => (record.index, true, record.outcome.clone()),
         false => (index, false, Outcome::Rejected(Rejection::KeyReused)),
@@ -86,9 +111,9 @@ fn expired(state: &State, record: &KeyRecord) -> bool {
 }
 
 /// Forgets records that are over their time or over the limit, oldest first. How many at once
-/// depends on the state alone, so every replica forgets the same ones with the same entry.
-fn forget_keys(working: &mut Working) {
-    for _ in 0..KEYS_FORGOTTEN_MAX {
+/// depends on the state and the entry alone, so every replica forgets the same ones with it.
+fn forget_keys(working: &mut Working, at_most: u64) {
+    for _ in 0..at_most {
         let state = &working.state;
         let Some(oldest) = state.keys.get(state.keys.base()) else { return };
         if state.key_count() <= state.policy.key_limit && !expired(state, oldest) {
@@ -99,13 +124,16 @@ fn forget_keys(working: &mut Working) {
 }
 
 fn execute(
-    state: &mut State,
+    working: &mut Working,
     index: LogIndex,
     command: &Command,
     effects: &mut Effects,
 ) -> Outcome {
+    let state = &mut working.state;
     let result = match command {
         Command::PlaceOrder(order) => place_order(state, index, order, effects),
+        Command::PlaceOrderOf(one) => place_order(state, index, &one.order, effects),
+        Command::PlaceOrders(batch) => Ok(batch::place_orders(working, index, batch, effects)),
         Command::PutItem(put) => put_item(state, index, put, effects),
         Command::ChangeStock(change) => change_stock(state, index, change, effects),
         Command::Restock => Ok(restock(state, index, effects)),
@@ -130,21 +158,42 @@ struct Wanted {
     quantity: u64,
 }
 
+/// What an order comes to, before any of it happens.
+struct Plan {
+    wanted: Vec<Wanted>,
+    total_cents: u64,
+}
+
 fn place_order(
     state: &mut State,
     index: LogIndex,
     order: &PlaceOrder,
     effects: &mut Effects,
 ) -> Result<Outcome, Rejection> {
+    let plan = plan(state, order, |_| 0)?;
+    // From here on nothing is refused: all of it happens.
+    for wanted in &plan.wanted {
+        sell(state, index, &wanted.item, wanted.quantity, effects);
+    }
+    Ok(Outcome::Ordered(book(state, index, order, plan, effects)))
+}
+
+/// Checks an order against the stock, less what is `taken` of an item already.
+fn plan(
+    state: &State,
+    order: &PlaceOrder,
+    taken: impl Fn(ItemId) -> u64,
+) -> Result<Plan, Rejection> {
     let wanted = sum_lines(state, order)?;
     let mut total_cents = 0u64;
     for w in &wanted {
-        if w.quantity > w.item.available() {
+        let available = w.item.available().saturating_sub(taken(w.item.id));
+        if w.quantity > available {
             return Err(Rejection::OutOfStock {
                 line: w.line,
                 item: w.item.id,
                 requested: w.quantity,
-                available: w.item.available(),
+                available,
             });
         }
         total_cents = w
@@ -153,27 +202,35 @@ fn place_order(
             .and_then(|cents| cents.checked_add(total_cents))
             .ok_or(Rejection::Overflow)?;
     }
-    // From here on nothing is refused: all of it happens.
-    let lines = wanted
-        .into_iter()
-        .map(|w| {
-            let line = OrderLine {
-                item: w.item.id,
-                title: w.item.title.clone(),
-                quantity: w.quantity,
-                unit_price_cents: w.item.price_cents,
-            };
-            let mut item = Item::clone(&w.item);
-            item.sell(w.quantity).expect("availability was checked above");
-            touch(state, index, item, effects);
-            line
-        })
-        .collect();
+    Ok(Plan { wanted, total_cents })
+}
+
+/// Takes pieces of an item that were checked to be there.
+fn sell(state: &mut State, index: LogIndex, item: &Item, pieces: u64, effects: &mut Effects) {
+    let mut item = Item::clone(item);
+    item.sell(pieces).expect("availability was checked in the plan");
+    touch(state, index, item, effects);
+}
+
+/// Adds the order of a plan, and gives its number.
+fn book(
+    state: &mut State,
+    index: LogIndex,
+    order: &PlaceOrder,
+    plan: Plan,
+    effects: &mut Effects,
+) -> OrderId {
+    let lines = plan.wanted.into_iter().map(|w| OrderLine {
+        item: w.item.id,
+        title: w.item.title.clone(),
+        quantity: w.quantity,
+        unit_price_cents: w.item.price_cents,
+    });
     let id = state.order_count() + 1;
     state.push_order(Arc::new(Order {
         id,
-        lines,
-        total_cents,
+        lines: lines.collect(),
+        total_cents: plan.total_cents,
         status: OrderStatus::Placed,
         customer: order.customer.as_deref().map(Arc::from),
         reference: order.reference.as_deref().map(Arc::from),
@@ -181,7 +238,7 @@ fn place_order(
         placed_ms: state.log_time_ms,
     }));
     effects.orders.push((index, id));
-    Ok(Outcome::Ordered(id))
+    id
 }
 
 fn sum_lines(state: &State, order: &PlaceOrder) -> Result<Vec<Wanted>, Rejection> {

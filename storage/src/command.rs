@@ -77,11 +77,14 @@ impl KeyClaim {
     /// A claim of `key` for `command`.
     pub fn new(key: &str, command: &Command) -> Self {
         Self {
-            key: KeyHash(hash16("pygmy idempotency key", key.as_bytes())),
+            key: KeyHash(hash16(KEY_DOMAIN, key.as_bytes())),
             fingerprint: hash16("pygmy request fingerprint", &codec::encode(command)),
         }
     }
 }
+
+/// What separates the hashes of clients' keys from all others.
+const KEY_DOMAIN: &str = "pygmy idempotency key";
 
 fn hash16(domain: &str, bytes: &[u8]) -> [u8; 16] {
     let hash = blake3::Hasher::new_derive_key(domain).update(bytes).finalize();
@@ -108,6 +111,10 @@ pub enum Command {
         /// The lowest id that is free as far as the membership tells.
         at_least: u64,
     },
+    /// Sells several orders at once: all that are new exist, or none of them.
+    PlaceOrders(PlaceOrders),
+    /// Sells one order of a batch whose orders stand each for itself, under the batch's key.
+    PlaceOrderOf(PlaceOrderOf),
 }
 
 /// See [`Command::PlaceOrder`].
@@ -130,6 +137,62 @@ pub struct PlaceOrderLine {
     pub quantity: u64,
     /// Refuse when the price is another, in cents.
     pub expected_price_cents: Option<u64>,
+}
+
+/// See [`Command::PlaceOrders`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceOrders {
+    /// The orders. What several of them want of an item counts together, in this order.
+    pub orders: Vec<BatchOrder>,
+}
+
+/// One order of a [`PlaceOrders`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchOrder {
+    /// The order's own idempotency key, claimed for this order as a [`Command::PlaceOrder`]: alone
+    /// or in any batch it is placed once.
+    pub key: Option<KeyClaim>,
+    /// The order.
+    pub order: PlaceOrder,
+}
+
+/// See [`Command::PlaceOrderOf`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceOrderOf {
+    /// The claim of the batch, which its first order carries. Where the key belongs to another
+    /// request, this order is refused as that first one is.
+    pub batch: KeyClaim,
+    /// The order.
+    pub order: PlaceOrder,
+}
+
+impl PlaceOrders {
+    /// The orders each for itself, as they are proposed where they do not depend on one another:
+    /// with their own keys, or under the key of the batch, or under none.
+    ///
+    /// With a key of the batch, the first order carries it and the others carry keys derived from
+    /// it and their position; all claim it for the whole batch. So a retry replays each order, and
+    /// the key used for anything else is refused for all of them.
+    pub fn separately(self, key: Option<&str>) -> Vec<(Option<KeyClaim>, Command)> {
+        let Some(key) = key else {
+            let each = self.orders.into_iter();
+            return each.map(|one| (one.key, Command::PlaceOrder(one.order))).collect();
+        };
+        let batch = KeyClaim {
+            key: KeyHash(hash16(KEY_DOMAIN, key.as_bytes())),
+            fingerprint: hash16("pygmy separate batch fingerprint", &codec::encode(&self)),
+        };
+        let each = (0u64..).zip(self.orders).map(|(position, BatchOrder { order, .. })| {
+            if position == 0 {
+                return (Some(batch), Command::PlaceOrder(order));
+            }
+            let derived = [key.as_bytes(), &position.to_le_bytes()].concat();
+            let derived = KeyHash(hash16("pygmy idempotency key in a batch", &derived));
+            let claim = KeyClaim { key: derived, ..batch };
+            (Some(claim), Command::PlaceOrderOf(PlaceOrderOf { batch, order }))
+        });
+        each.collect()
+    }
 }
 
 /// See [`Command::PutItem`].
@@ -237,6 +300,76 @@ pub enum Outcome {
     NodeId(u64),
     /// Nothing changed, for this reason. A business answer, not an error.
     Rejected(Rejection),
+    /// What came of a batch.
+    Batch(Arc<BatchOutcome>),
+}
+
+/// What came of a [`PlaceOrders`]. As small for a thousand orders as for two, because it is kept as
+/// long as the batch's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchOutcome {
+    /// Orders in the batch.
+    pub count: u32,
+    /// The number of the first new order. The others have the numbers after it, without gap.
+    pub first: OrderId,
+    /// Orders that an earlier entry had placed under their keys: position and number, by position.
+    pub replayed: Vec<(u32, OrderId)>,
+    /// Orders that were refused, by position: at most so many as
+    /// [`REFUSALS_TOLD_MAX`](crate::apply::REFUSALS_TOLD_MAX). Where there is one, no order is new.
+    pub refused: Vec<BatchRefusal>,
+}
+
+/// An order of a batch that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchRefusal {
+    /// Its position in the batch, from 0.
+    pub position: u32,
+    /// Why.
+    pub why: Rejection,
+    /// Whether an earlier entry with its key had refused it already.
+    pub replayed: bool,
+}
+
+/// What came of one order of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchResult<'a> {
+    /// It exists now, under this number.
+    Ordered(OrderId),
+    /// It has existed since an earlier entry with its key, under this number.
+    Replayed(OrderId),
+    /// It was refused, and with it the new orders of the batch.
+    Refused(&'a BatchRefusal),
+    /// It does not exist, because others were refused.
+    NotApplied,
+}
+
+impl BatchOutcome {
+    /// What came of each order, by position.
+    pub fn results(&self) -> impl Iterator<Item = BatchResult<'_>> {
+        let mut replayed = self.replayed.iter().peekable();
+        let mut refused = self.refused.iter().peekable();
+        let mut new = self.first..;
+        (0..self.count).map(move |position| {
+            if let Some((_, id)) = replayed.next_if(|(at, _)| *at == position) {
+                return BatchResult::Replayed(*id);
+            }
+            if let Some(refusal) = refused.next_if(|refusal| refusal.position == position) {
+                return BatchResult::Refused(refusal);
+            }
+            match new.next() {
+                Some(id) if self.refused.is_empty() => BatchResult::Ordered(id),
+                Some(_) | None => BatchResult::NotApplied,
+            }
+        })
+    }
+
+    /// The numbers of the orders that exist, by position.
+    pub fn orders(&self) -> impl Iterator<Item = OrderId> + '_ {
+        self.results().filter_map(|result| match result {
+            BatchResult::Ordered(id) | BatchResult::Replayed(id) => Some(id),
+            BatchResult::Refused(_) | BatchResult::NotApplied => None,
+        })
+    }
 }
 
 /// Why nothing changed.
@@ -338,6 +471,18 @@ mod tests {
             restock_quantity: 3,
             restock_interval_ms: Some(4),
         });
+        let plain = PlaceOrder {
+            lines: vec![PlaceOrderLine { item: 5, quantity: 2, expected_price_cents: None }],
+            customer: None,
+            reference: Some("r".to_owned()),
+        };
+        let batch = Command::PlaceOrders(PlaceOrders {
+            orders: vec![
+                BatchOrder { key: Some(key), order: plain.clone() },
+                BatchOrder { key: None, order: plain.clone() },
+            ],
+        });
+        let of = Command::PlaceOrderOf(PlaceOrderOf { batch: key, order: plain });
         let proposal = |key, command| Proposal { stamp_ms: 1000, key, command };
         let cases = [
             (
@@ -349,6 +494,14 @@ mod tests {
             (proposal(None, Command::Restock), "01fbe8030003"),
             (proposal(None, policy), "01fbe80300040102030104"),
             (proposal(None, Command::ReserveNodeId { at_least: 4 }), "01fbe803000504"),
+            (
+                proposal(None, batch),
+                "01fbe8030006020101010101010101010101010101010101020202020202020202020202020202020105020000010172000105020000010172",
+            ),
+            (
+                proposal(Some(key), of),
+                "01fbe8030101010101010101010101010101010101020202020202020202020202020202020701010101010101010101010101010101020202020202020202020202020202020105020000010172",
+            ),
         ];
         for (proposal, golden) in cases {
             let bytes = proposal.encode();
@@ -366,6 +519,34 @@ mod tests {
         let other = KeyClaim::new("order-1", &Command::ReserveNodeId { at_least: 1 });
         assert_eq!(claim.key, other.key);
         assert_ne!(claim.fingerprint, other.fingerprint);
+    }
+
+    #[test]
+    fn orders_of_a_batch_derive_their_keys_from_its_key_and_their_position() {
+        let order = |item| BatchOrder {
+            key: None,
+            order: PlaceOrder {
+                lines: vec![PlaceOrderLine { item, quantity: 1, expected_price_cents: None }],
+                customer: None,
+                reference: None,
+            },
+        };
+        let claims = |items: &[u64], key: &str| -> Vec<KeyClaim> {
+            let batch = PlaceOrders { orders: items.iter().map(|item| order(*item)).collect() };
+            batch.separately(Some(key)).into_iter().filter_map(|(claim, _)| claim).collect()
+        };
+        let first = claims(&[1, 1, 2], "k");
+        assert_eq!(first, claims(&[1, 1, 2], "k"), "a retry has the same keys");
+        assert_eq!(first[0].key, KeyClaim::new("k", &Command::Restock).key);
+        assert_ne!(first[1].key, first[2].key);
+        let golden = "28fee09d9b650c3f38ffe99540365663";
+        assert_eq!(hex(&first[1].key.0), golden, "a retry may come to another build");
+        let other = claims(&[1, 1, 3], "k");
+        for (one, other) in first.iter().zip(&other) {
+            assert_eq!(one.key, other.key);
+            assert_ne!(one.fingerprint, other.fingerprint, "a claim is for the whole batch");
+        }
+        assert!(claims(&[1, 1, 2], "l").iter().all(|claim| !first.contains(claim)));
     }
 
     #[test]

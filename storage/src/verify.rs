@@ -11,7 +11,7 @@ use crate::{
     catalog::{Item, ItemId},
     command::Outcome,
     error::Result,
-    orders::Order,
+    orders::{Order, OrderId},
     query::View,
     sequence::CHUNK_ROWS,
     state::{Kind, StateHash, record_hash},
@@ -188,10 +188,19 @@ fn check_keys(view: &View, hash: &mut StateHash) -> Check {
     let state = &view.state;
     let mut at_ms = 0;
     for record in state.keys.from(0) {
-        if let Outcome::Ordered(id) = record.outcome {
+        let mut made = |id: OrderId| {
             findings.expect((1..=state.order_count()).contains(&id), || {
                 format!("{:?} says it made order {id}, which does not exist", record.key)
             });
+        };
+        match &record.outcome {
+            Outcome::Ordered(id) => made(*id),
+            Outcome::Batch(batch) => batch.orders().for_each(made),
+            Outcome::Item(_)
+            | Outcome::Restocked(_)
+            | Outcome::PolicySet
+            | Outcome::NodeId(_)
+            | Outcome::Rejected(_) => {}
         }
         findings.expect(record.at_ms >= at_ms, || {
             format!("{:?} is older than the record before it", record.key)

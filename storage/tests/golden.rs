@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pygmy_storage::{
     catalog::{Item, LedgerRow, StockReason},
     codec,
-    command::{KeyHash, Outcome, Rejection},
+    command::{BatchOutcome, BatchRefusal, KeyHash, Outcome, Rejection},
     orders::{KeyRecord, Order, OrderLine, OrderStatus},
     sequence::Chunk,
 };
@@ -103,4 +103,7 @@ fn idempotency_records_with_every_outcome() {
     for (rejection, golden) in rejections {
         check(&record(Outcome::Rejected(rejection)), &around(&format!("05{golden}")));
     }
+    let refusal = BatchRefusal { position: 2, why: Rejection::Overflow, replayed: true };
+    let batch = BatchOutcome { count: 4, first: 7, replayed: vec![(1, 5)], refused: vec![refusal] };
+    check(&record(Outcome::Batch(Arc::new(batch))), &around("06040701010501020501"));
 }

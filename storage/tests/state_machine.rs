@@ -5,12 +5,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use pygmy_storage::{
-    apply::{Effects, apply, apply_blank},
+    apply::{Effects, REFUSALS_TOLD_MAX, apply, apply_blank},
     catalog::StockReason,
     checkpoint::page_of,
     command::{
-        Applied, ChangeStock, Command, KeyClaim, Outcome, PlaceOrder, PlaceOrderLine, Policy,
-        Precondition, Proposal, PutItem, Rejection, StockChange,
+        Applied, BatchOrder, BatchOutcome, BatchRefusal, BatchResult, ChangeStock, Command,
+        KeyClaim, Outcome, PlaceOrder, PlaceOrderLine, PlaceOrders, Policy, Precondition, Proposal,
+        PutItem, Rejection, StockChange,
     },
     history::History,
     query::View,
@@ -84,15 +85,36 @@ fn put(id: u64, price_cents: u64, stock: u64) -> Command {
     })
 }
 
-fn order(lines: &[(u64, u64)]) -> Command {
-    Command::PlaceOrder(PlaceOrder {
+fn plain_order(lines: &[(u64, u64)]) -> PlaceOrder {
+    PlaceOrder {
         lines: lines
             .iter()
             .map(|&(item, quantity)| PlaceOrderLine { item, quantity, expected_price_cents: None })
             .collect(),
         customer: None,
         reference: Some("ref".to_owned()),
-    })
+    }
+}
+
+fn order(lines: &[(u64, u64)]) -> Command {
+    Command::PlaceOrder(plain_order(lines))
+}
+
+/// A batch of orders of one line each, with keys of their own where they have one.
+fn batch(orders: &[(Option<&str>, u64, u64)]) -> PlaceOrders {
+    let orders = orders.iter().map(|&(key, item, quantity)| {
+        let order = plain_order(&[(item, quantity)]);
+        let key = key.map(|key| KeyClaim::new(key, &Command::PlaceOrder(order.clone())));
+        BatchOrder { key, order }
+    });
+    PlaceOrders { orders: orders.collect() }
+}
+
+fn batch_outcome(outcome: Outcome) -> BatchOutcome {
+    match outcome {
+        Outcome::Batch(batch) => BatchOutcome::clone(&batch),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn keyed(key: &str, stamp_ms: u64, command: Command) -> Proposal {
@@ -252,6 +274,181 @@ fn the_same_key_gives_the_first_reply_and_another_request_is_refused() {
 }
 
 #[test]
+fn a_batch_is_placed_whole_or_not_at_all() {
+    let mut m = Machine::memory();
+    m.run(put(1, 500, 5));
+    m.run(put(2, 700, 1));
+    m.run(order(&[(1, 1)]));
+    let before = m.working.state().state_hash();
+    // Each would be there for itself; together they want a piece more than there is.
+    let short = batch(&[(None, 1, 2), (None, 2, 1), (None, 1, 3), (None, 99, 1), (None, 1, 2)]);
+    let refused = batch_outcome(m.run(Command::PlaceOrders(short)));
+    let out = Rejection::OutOfStock { line: 0, item: 1, requested: 3, available: 2 };
+    let unknown = Rejection::UnknownItem { line: 0, item: 99 };
+    let refusal = |position, why| BatchRefusal { position, why, replayed: false };
+    assert_eq!(refused.refused, [refusal(2, out), refusal(3, unknown)]);
+    let applied: Vec<_> =
+        refused.results().map(|result| result == BatchResult::NotApplied).collect();
+    assert_eq!(applied, [true, true, false, false, true]);
+    assert_eq!((m.working.state().order_count(), m.view().item(1).unwrap().stock), (1, 4));
+    assert_ne!(m.working.state().state_hash(), before, "the entry itself counts");
+    m.assert_sound();
+
+    let fits = batch(&[(None, 1, 2), (None, 2, 1), (None, 1, 2)]);
+    let index = m.working.state().applied().unwrap() + 1;
+    let mut effects = Effects::default();
+    let proposal = Proposal { stamp_ms: 1000, key: None, command: Command::PlaceOrders(fits) };
+    let placed = apply(&mut m.working, index, &proposal, &mut effects);
+    let placed = batch_outcome(placed.outcome);
+    assert_eq!(placed.results().collect::<Vec<_>>(), [2, 3, 4].map(BatchResult::Ordered));
+    assert_eq!(effects.orders, [2, 3, 4].map(|id| (index, id)), "a change for each order");
+    assert_eq!(effects.items, [1, 2].map(|id| (index, id)), "an item changes once");
+    for (id, item, quantity) in [(2, 1, 2), (3, 2, 1), (4, 1, 2)] {
+        let order = m.view().order(id).unwrap().unwrap();
+        assert_eq!((order.index, order.lines.len()), (index, 1));
+        assert_eq!((order.lines[0].item, order.lines[0].quantity), (item, quantity));
+    }
+    let item = m.view().item(1).unwrap().clone();
+    assert_eq!((item.stock, item.sold, item.version), (0, 5, index));
+    assert_eq!(
+        m.run(order(&[(1, 1)])),
+        Outcome::Rejected(Rejection::OutOfStock { line: 0, item: 1, requested: 1, available: 0 })
+    );
+    m.assert_sound();
+}
+
+#[test]
+fn the_key_of_a_batch_gives_its_first_outcome_again() {
+    let mut m = Machine::memory();
+    m.run(put(1, 1, 5));
+    let both = || Command::PlaceOrders(batch(&[(None, 1, 2), (None, 1, 1)]));
+    let first = m.apply(&keyed("k", 10, both()));
+    let again = m.apply(&keyed("k", 20, both()));
+    assert_eq!(again, Applied { replayed: true, ..first.clone() });
+    assert_eq!(batch_outcome(first.outcome).orders().collect::<Vec<_>>(), [1, 2]);
+    let other = Command::PlaceOrders(batch(&[(None, 1, 2)]));
+    let reused = Outcome::Rejected(Rejection::KeyReused);
+    assert_eq!(m.apply(&keyed("k", 30, other)).outcome, reused);
+
+    // A refusal is final for its key, though the stock has come by now.
+    let three = || Command::PlaceOrders(batch(&[(None, 1, 1), (None, 1, 4)]));
+    let refused = m.apply(&keyed("r", 40, three()));
+    m.run(put(1, 1, 50));
+    let again = m.apply(&keyed("r", 50, three()));
+    assert_eq!(again, Applied { replayed: true, ..refused });
+    assert_eq!(m.working.state().order_count(), 2);
+    m.assert_sound();
+}
+
+#[test]
+fn orders_of_a_batch_with_keys_of_their_own_are_each_placed_once() {
+    let mut m = Machine::memory();
+    m.run(put(1, 1, 10));
+    let run = |m: &mut Machine, orders: &[(Option<&str>, u64, u64)]| {
+        batch_outcome(m.run(Command::PlaceOrders(batch(orders))))
+    };
+    // One of them was placed alone before: it is replayed, and the others are placed.
+    assert_eq!(m.apply(&keyed("b", 1000, order(&[(1, 2)]))).outcome, Outcome::Ordered(1));
+    let abc = [(Some("a"), 1, 1), (Some("b"), 1, 2), (Some("c"), 1, 3)];
+    let placed = run(&mut m, &abc);
+    let (new, old) = (BatchResult::Ordered, BatchResult::Replayed);
+    assert_eq!(placed.results().collect::<Vec<_>>(), [new(2), old(1), new(3)]);
+    let again = run(&mut m, &abc);
+    assert_eq!(again.results().collect::<Vec<_>>(), [old(2), old(1), old(3)]);
+    let alone = m.apply(&keyed("c", 1000, order(&[(1, 3)])));
+    assert_eq!((alone.outcome, alone.replayed), (Outcome::Ordered(3), true));
+    assert_eq!(m.view().item(1).unwrap().stock, 4);
+
+    // A key that belongs to another order refuses the batch, and stays what it was.
+    let reused = run(&mut m, &[(Some("d"), 1, 1), (Some("a"), 1, 2), (Some("b"), 1, 2)]);
+    let why = Rejection::KeyReused;
+    assert_eq!(reused.refused, [BatchRefusal { position: 1, why, replayed: false }]);
+    let results: Vec<_> = reused.results().collect();
+    assert_eq!((results[0], results[2]), (BatchResult::NotApplied, old(1)));
+    assert!(m.apply(&keyed("a", 1000, order(&[(1, 1)]))).replayed);
+
+    // A refusal is remembered for its order, and an order that was only not placed is free.
+    let short = [(Some("e"), 1, 1), (Some("f"), 1, 4)];
+    let refused = run(&mut m, &short);
+    m.run(put(1, 1, 10));
+    let again = run(&mut m, &short);
+    assert_eq!(again.refused.len(), 1);
+    assert_eq!(again.refused[0], BatchRefusal { replayed: true, ..refused.refused[0].clone() });
+    let e = m.apply(&keyed("e", 1000, order(&[(1, 1)])));
+    assert_eq!((e.outcome, e.replayed), (Outcome::Ordered(4), false));
+    let f = m.apply(&keyed("f", 1000, order(&[(1, 4)])));
+    assert!(f.replayed && matches!(f.outcome, Outcome::Rejected(_)), "{f:?}");
+
+    // One key for two orders of a batch never makes two.
+    let twice = run(&mut m, &[(Some("g"), 1, 1), (Some("g"), 1, 1)]);
+    assert_eq!((twice.refused[0].position, &twice.refused[0].why), (1, &Rejection::KeyReused));
+    m.assert_sound();
+}
+
+#[test]
+fn a_batch_that_is_refused_all_over_tells_so_much_and_forgets_nothing_that_was_placed() {
+    let mut m = Machine::memory();
+    m.run(put(1, 1, 10));
+    m.apply(&keyed("last", 1000, order(&[(1, 1)])));
+    let mut orders: Vec<_> = (0..100).map(|_| (None, 99, 1)).collect();
+    orders.push((Some("last"), 1, 1));
+    let outcome = batch_outcome(m.run(Command::PlaceOrders(batch(&orders))));
+    assert_eq!((outcome.count, outcome.refused.len()), (101, REFUSALS_TOLD_MAX));
+    assert_eq!(outcome.results().last(), Some(BatchResult::Replayed(1)));
+    assert_eq!(outcome.results().nth(16), Some(BatchResult::NotApplied));
+}
+
+#[test]
+fn orders_under_the_key_of_their_batch_replay_each_and_are_refused_together() {
+    let mut m = Machine::memory();
+    m.run(put(1, 1, 5));
+    let run = |m: &mut Machine, orders: &[(Option<&str>, u64, u64)], key: &str| -> Vec<Applied> {
+        let burst = batch(orders).separately(Some(key)).into_iter();
+        burst.map(|(key, command)| m.apply(&Proposal { stamp_ms: 1000, key, command })).collect()
+    };
+    let three = [(None, 1, 3), (None, 1, 3), (None, 1, 2)];
+    let first = run(&mut m, &three, "k");
+    assert_eq!(first[0].outcome, Outcome::Ordered(1));
+    assert!(matches!(first[1].outcome, Outcome::Rejected(Rejection::OutOfStock { .. })));
+    assert_eq!(first[2].outcome, Outcome::Ordered(2), "one for itself does not mind the others");
+    m.run(put(1, 1, 50));
+    let again = run(&mut m, &three, "k");
+    for (again, first) in again.into_iter().zip(first) {
+        assert_eq!(again, Applied { replayed: true, ..first });
+    }
+
+    // The key with more orders, with others, atomically, or for something else altogether.
+    let before = m.working.state().order_count();
+    let reused = Outcome::Rejected(Rejection::KeyReused);
+    let four = [(None, 1, 3), (None, 1, 3), (None, 1, 2), (None, 1, 1)];
+    for other in [&four[..], &four[..1]] {
+        assert!(run(&mut m, other, "k").iter().all(|applied| applied.outcome == reused));
+    }
+    assert_eq!(m.apply(&keyed("k", 1000, Command::PlaceOrders(batch(&three)))).outcome, reused);
+    m.apply(&keyed("single", 1000, order(&[(1, 1)])));
+    m.apply(&keyed("atomic", 1000, Command::PlaceOrders(batch(&three))));
+    for key in ["single", "atomic"] {
+        assert!(run(&mut m, &three, key).iter().all(|applied| applied.outcome == reused), "{key}");
+    }
+    assert_eq!(m.working.state().order_count(), before + 4);
+    m.assert_sound();
+}
+
+#[test]
+fn batches_with_many_keys_do_not_outgrow_the_limit() {
+    let mut m = Machine::memory();
+    m.run(put(1, 1, 1_000_000));
+    m.run(Command::SetPolicy(Policy { key_limit: 100, ..Policy::default() }));
+    for round in 0..5 {
+        let keys: Vec<String> = (0..90).map(|n| format!("{round}-{n}")).collect();
+        let orders: Vec<_> = keys.iter().map(|key| (Some(key.as_str()), 1, 1)).collect();
+        m.run(Command::PlaceOrders(batch(&orders)));
+        assert!(m.working.state().key_count() <= 100);
+    }
+    m.assert_sound();
+}
+
+#[test]
 fn keys_are_forgotten_by_log_time_and_by_number_oldest_first() {
     let mut m = Machine::memory();
     m.run(put(1, 1, 1000));
@@ -306,6 +503,24 @@ fn random_proposal(random: &mut ChaCha8Rng, now: &mut u64) -> Proposal {
             key_limit: random.random_range(1..3000),
             ..Policy::default()
         }),
+        4 | 5 => {
+            // Keys as those below, so that orders meet alone and in batches.
+            let own_keys = random.random_bool(0.5);
+            let orders = (0..random.random_range(1..8)).map(|_| {
+                let order = plain_order(&[(random.random_range(1..40), 1)]);
+                let key = format!("key {}", random.random_range(0..6000));
+                let claim = KeyClaim::new(&key, &Command::PlaceOrder(order.clone()));
+                BatchOrder { key: own_keys.then_some(claim), order }
+            });
+            Command::PlaceOrders(PlaceOrders { orders: orders.collect() })
+        }
+        6 => {
+            let key = format!("key {}", random.random_range(0..6000));
+            let item = random.random_range(1..40);
+            let burst = batch(&[(None, item, 1), (None, item, 1)]).separately(Some(&key));
+            let (key, command) = burst.into_iter().next_back().unwrap();
+            return Proposal { stamp_ms: *now, key, command };
+        }
         _ => {
             let lines = random.random_range(1..4);
             let lines: Vec<_> = (0..lines)

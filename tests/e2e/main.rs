@@ -5,6 +5,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod batches;
 mod damage;
 mod fleet;
 mod leaving;

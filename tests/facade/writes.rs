@@ -22,6 +22,9 @@ async fn writes_go_to_the_leader_with_a_key() {
     assert_eq!(store.counts("/"), [0, 0, 6]);
     assert_eq!(store.truth().sales.len(), 6);
     assert_eq!(store.truth().keys.len(), 6, "each has a key of its own");
+    // And it says that nobody asked for this key.
+    let seen = store.nodes[2].seen_of("/v1/orders");
+    assert!(seen.iter().all(|seen| seen.headers[header::KEY_MADE] == "true"));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use openraft::{
     OptionalSend,
     errors::RaftError,
@@ -124,11 +124,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
             PeerRequest::Snapshot(chunk) => self.receive_snapshot(chunk).await?,
             PeerRequest::ReadIndex => PeerResponse::ReadIndex(self.read_index_for_peer().await),
             PeerRequest::Propose(all) => {
-                let mut proposals: Vec<BoxFuture<'_, _>> = Vec::with_capacity(all.len());
-                for one in all {
-                    proposals.push(Box::pin(self.propose(one, PROPOSE_TIMEOUT)));
-                }
-                PeerResponse::Propose(join_all(proposals).await)
+                PeerResponse::Propose(self.propose_many(all, PROPOSE_TIMEOUT).await)
             }
             PeerRequest::Status => PeerResponse::Status(self.leader_status()),
             PeerRequest::Promote => PeerResponse::Promote(self.promote(from).await),

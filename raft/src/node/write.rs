@@ -1,10 +1,14 @@
 //! The life of a write: propose here, or pass it on to the leader, one hop, in batches.
+//!
+//! Writes that are asked for together, a burst, stay together: one message to the Raft core, one
+//! call to the leader, never one round after another.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use openraft::{
-    errors::{ClientWriteError, RaftError},
+    errors::{ClientWriteError, Fatal, RaftError},
     type_config::TypeConfigExt,
 };
 use pygmy_storage::command::{Command, KeyClaim, Proposal};
@@ -21,7 +25,7 @@ use crate::{
     types::{EntryData, Environment, Member, NodeId, Reply, TypeConfig},
 };
 
-/// Writes in one call to the leader.
+/// Writes in one call to the leader; more only where a single burst has more.
 const FORWARD_BATCH_MAX: usize = 256;
 /// Calls to the leader that carry writes, at once. While all are under way, batches grow.
 const FORWARD_CALLS_MAX: usize = 4;
@@ -61,11 +65,14 @@ impl WriteError {
     }
 }
 
-/// A write on its way to the leader.
+/// A burst of writes on its way to the leader.
 pub(super) struct Forward {
-    proposed: Proposed,
-    reply: oneshot::Sender<Result<Reply, WriteError>>,
+    proposed: Vec<Proposed>,
+    reply: oneshot::Sender<Results>,
 }
+
+/// What came of a burst, one each, in order.
+type Results = Vec<Result<Reply, WriteError>>;
 
 impl<E: Environment, T: Transport> Node<E, T> {
     /// Writes, and waits for the outcome. Waits out an election within the deadline.
@@ -78,22 +85,40 @@ impl<E: Environment, T: Transport> Node<E, T> {
         command: Command,
         deadline: Duration,
     ) -> Result<Reply, WriteError> {
+        let mut replies = self.write_many(vec![(key, command)], deadline).await?;
+        // One reply for each command, or an error.
+        replies.pop().ok_or(WriteError::LeadershipLost)
+    }
+
+    /// Writes a burst of commands that stand each for itself, all at once, and waits for every
+    /// outcome: one each, in order. Others may come between them in the log.
+    ///
+    /// Errors: the first for which an outcome is missing. Unless it is `not_applied`, each of the
+    /// commands may have happened or not; the same commands with the same keys find it out.
+    pub async fn write_many(
+        &self,
+        commands: Vec<(Option<KeyClaim>, Command)>,
+        deadline: Duration,
+    ) -> Result<Vec<Reply>, WriteError> {
         if self.is_draining() {
             return Err(WriteError::ShuttingDown);
         }
         let until = TypeConfig::<E>::now() + deadline;
-        let proposed = Proposed { key, command };
+        let proposed: Vec<Proposed> =
+            commands.into_iter().map(|(key, command)| Proposed { key, command }).collect();
         loop {
             let now = TypeConfig::<E>::now();
             if now >= until {
                 return Err(WriteError::NoLeader);
             }
-            let result = match self.leader_id() {
-                Some(id) if id == self.id() => self.propose(proposed.clone(), until - now).await,
+            let results = match self.leader_id() {
+                Some(id) if id == self.id() => {
+                    self.propose_many(proposed.clone(), until - now).await
+                }
                 Some(_) => self.forward(proposed.clone(), until - now).await,
-                None => Err(WriteError::NoLeader),
+                None => vec![Err(WriteError::NoLeader)],
             };
-            match result {
+            match whole(results) {
                 // Certainly nothing happened: look for the leader again.
                 Err(WriteError::NoLeader | WriteError::NotLeader(_) | WriteError::ShuttingDown)
                     if !self.is_draining() =>
@@ -114,40 +139,117 @@ impl<E: Environment, T: Transport> Node<E, T> {
         if self.is_draining() {
             return Err(WriteError::ShuttingDown);
         }
-        let Proposed { key, command } = proposed;
-        let proposal = Proposal { stamp_ms: E::clock_ms(), key, command };
-        let data = EntryData(Bytes::from(proposal.encode()));
+        let data = stamp::<E>(proposed);
         let written = TypeConfig::<E>::timeout(deadline, self.raft.client_write(data)).await;
         let Ok(written) = written else { return Err(WriteError::Timeout) };
         match written {
             // Every entry that carries a proposal gives a reply.
             Ok(response) => response.data.ok_or(WriteError::LeadershipLost),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
-                let leader = to.leader_id.zip(to.leader_node);
-                Err(WriteError::NotLeader(NotLeader { leader }))
-            }
-            Err(RaftError::APIError(
-                ClientWriteError::LogEntryDiscarded(_)
-                | ClientWriteError::ChangeMembershipError(_)
-                | ClientWriteError::PreconditionFailed(_),
-            )) => Err(WriteError::LeadershipLost),
-            Err(RaftError::Fatal(error)) => {
-                tracing::error!(%error, "the core stopped under a write");
-                Err(WriteError::LeadershipLost)
-            }
+            Err(RaftError::APIError(error)) => Err(not_written(error)),
+            Err(RaftError::Fatal(error)) => Err(stopped(&error)),
         }
     }
 
-    async fn forward(&self, proposed: Proposed, deadline: Duration) -> Result<Reply, WriteError> {
+    /// Stamps and proposes a burst on this node, in one message to the Raft core. A result each, in
+    /// order.
+    pub(super) async fn propose_many(&self, mut all: Vec<Proposed>, deadline: Duration) -> Results {
+        // openraft makes a stream of what comes of several; the commonest burst is of one.
+        if all.len() == 1
+            && let Some(one) = all.pop()
+        {
+            return vec![self.propose(one, deadline).await];
+        }
+        let count = all.len();
+        if self.is_draining() {
+            return vec![Err(WriteError::ShuttingDown); count];
+        }
+        let data: Vec<EntryData> = all.into_iter().map(stamp::<E>).collect();
+        let mut results = Vec::with_capacity(count);
+        let ended = TypeConfig::<E>::timeout(deadline, async {
+            let mut written = match self.raft.client_write_many(data).await {
+                Ok(written) => written,
+                Err(error) => return results.push(Err(stopped(&error))),
+            };
+            while let Some(one) = written.next().await {
+                results.push(match one {
+                    Ok(Ok(response)) => response.response.ok_or(WriteError::LeadershipLost),
+                    Ok(Err(error)) => Err(not_written(error)),
+                    Err(error) => Err(stopped(&error)),
+                });
+            }
+        });
+        // What has no result by then may have happened or not.
+        let missing = match ended.await {
+            Ok(()) => WriteError::LeadershipLost,
+            Err(_) => WriteError::Timeout,
+        };
+        results.resize(count, Err(missing));
+        results
+    }
+
+    async fn forward(&self, proposed: Vec<Proposed>, deadline: Duration) -> Results {
         let (reply, waiting) = oneshot::channel();
-        self.forward.try_send(Forward { proposed, reply }).map_err(|_| WriteError::Overloaded)?;
+        if self.forward.try_send(Forward { proposed, reply }).is_err() {
+            return vec![Err(WriteError::Overloaded)];
+        }
         match TypeConfig::<E>::timeout(deadline, waiting).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(results)) => results,
             // The forwarder was dropped with the request in its hands.
-            Ok(Err(_)) => Err(WriteError::LeadershipLost),
-            Err(_) => Err(WriteError::Timeout),
+            Ok(Err(_)) => vec![Err(WriteError::LeadershipLost)],
+            Err(_) => vec![Err(WriteError::Timeout)],
         }
     }
+}
+
+/// The entry of a write, with this node's clock.
+fn stamp<E: Environment>(proposed: Proposed) -> EntryData {
+    let Proposed { key, command } = proposed;
+    let proposal = Proposal { stamp_ms: E::clock_ms(), key, command };
+    EntryData(Bytes::from(proposal.encode()))
+}
+
+/// The replies of a burst, if every one is there. Otherwise the error that says least: one that
+/// leaves doubt before one that leaves none.
+fn whole(results: Results) -> Result<Vec<Reply>, WriteError> {
+    let mut replies = Vec::with_capacity(results.len());
+    let mut failed: Option<WriteError> = None;
+    for result in results {
+        match result {
+            Ok(reply) => replies.push(reply),
+            Err(error) if failed.as_ref().is_none_or(WriteError::not_applied) => {
+                failed = Some(error);
+            }
+            Err(_) => {}
+        }
+    }
+    match failed {
+        None => Ok(replies),
+        // A burst goes into the log as a whole or not at all, so this does not come about; if it
+        // did, "nothing happened" would be wrong.
+        Some(error) if error.not_applied() && !replies.is_empty() => {
+            Err(WriteError::LeadershipLost)
+        }
+        Some(error) => Err(error),
+    }
+}
+
+/// What openraft's refusal of a write says about its outcome.
+fn not_written<E: Environment>(error: ClientWriteError<TypeConfig<E>>) -> WriteError {
+    match error {
+        ClientWriteError::ForwardToLeader(to) => {
+            let leader = to.leader_id.zip(to.leader_node);
+            WriteError::NotLeader(NotLeader { leader })
+        }
+        ClientWriteError::LogEntryDiscarded(_)
+        | ClientWriteError::ChangeMembershipError(_)
+        | ClientWriteError::PreconditionFailed(_) => WriteError::LeadershipLost,
+    }
+}
+
+/// The core has stopped, and what it had in its hands may have happened or not.
+fn stopped<E: Environment>(error: &Fatal<TypeConfig<E>>) -> WriteError {
+    tracing::error!(%error, "the core stopped under a write");
+    WriteError::LeadershipLost
 }
 
 /// Passes writes on to the leader: takes all that wait, sends them in one call. Ends with the node.
@@ -157,15 +259,19 @@ pub(super) async fn run_forwarder<E: Environment, T: Transport>(
     timeout: Duration,
 ) {
     let calls = Arc::new(tokio::sync::Semaphore::new(FORWARD_CALLS_MAX));
-    let mut waiting = Vec::new();
+    let mut waiting = VecDeque::new();
     loop {
         // First a free call, then all that waits by then.
         let Ok(permit) = calls.clone().acquire_owned().await else { return };
-        if forwards.recv_many(&mut waiting, FORWARD_BATCH_MAX).await == 0 {
-            return;
+        if waiting.is_empty() {
+            let mut arrived = Vec::new();
+            if forwards.recv_many(&mut arrived, FORWARD_BATCH_MAX).await == 0 {
+                return;
+            }
+            waiting.extend(arrived);
         }
         let Some(node) = node.upgrade() else { return };
-        let batch = std::mem::take(&mut waiting);
+        let batch = take_batch(&mut waiting);
         let send = async move {
             send_batch(&node, batch, timeout).await;
             drop(permit);
@@ -174,26 +280,45 @@ pub(super) async fn run_forwarder<E: Environment, T: Transport>(
     }
 }
 
+/// Takes what goes into one call: whole bursts, and no more of them than fit.
+fn take_batch(waiting: &mut VecDeque<Forward>) -> Vec<Forward> {
+    let mut batch = Vec::new();
+    let mut writes = 0;
+    while let Some(next) = waiting.front() {
+        writes += next.proposed.len();
+        if writes > FORWARD_BATCH_MAX && !batch.is_empty() {
+            break;
+        }
+        batch.extend(waiting.pop_front());
+    }
+    batch
+}
+
 async fn send_batch<E: Environment, T: Transport>(
     node: &Node<E, T>,
     batch: Vec<Forward>,
     timeout: Duration,
 ) {
-    let (proposed, replies): (Vec<_>, Vec<_>) =
-        batch.into_iter().map(|f| (f.proposed, f.reply)).unzip();
+    let mut proposed = Vec::new();
+    let mut replies = Vec::with_capacity(batch.len());
+    for burst in batch {
+        replies.push((burst.proposed.len(), burst.reply));
+        proposed.extend(burst.proposed);
+    }
+    let count = proposed.len();
     let results = match node.leader() {
         Some((id, member)) => call_leader(node, id, &member, proposed, timeout).await,
         None => Err(WriteError::NoLeader),
     };
-    match results {
-        Ok(results) if results.len() == replies.len() => {
-            for (reply, result) in replies.into_iter().zip(results) {
-                // A client that has gone needs no reply.
-                let _ = reply.send(result);
-            }
-        }
-        Ok(_) => replies.into_iter().for_each(|r| drop(r.send(Err(WriteError::LeadershipLost)))),
-        Err(error) => replies.into_iter().for_each(|r| drop(r.send(Err(error.clone())))),
+    let mut results = match results {
+        Ok(results) if results.len() == count => results,
+        Ok(_) => vec![Err(WriteError::LeadershipLost); count],
+        Err(error) => vec![Err(error); count],
+    };
+    for (count, reply) in replies {
+        let rest = results.split_off(count);
+        // A client that has gone needs no reply.
+        let _ = reply.send(std::mem::replace(&mut results, rest));
     }
 }
 
@@ -203,7 +328,7 @@ async fn call_leader<E: Environment, T: Transport>(
     member: &Member,
     proposed: Vec<Proposed>,
     timeout: Duration,
-) -> Result<Vec<Result<Reply, WriteError>>, WriteError> {
+) -> Result<Results, WriteError> {
     let request = PeerRequest::<E>::Propose(proposed);
     let Node { transport, credentials, .. } = node;
     match call(transport, credentials, id, &member.peer, &request, timeout).await {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use pygmy_raft::node::{Freshness, WriteError};
 use pygmy_storage::command::{KeyClaim, Outcome, Policy, Rejection};
 
-use crate::harness::{Cluster, DEADLINE, ITEM, Load, eventually, orders_by_reference, purchase};
+use crate::harness::{
+    Cluster, DEADLINE, ITEM, Load, SHORT, eventually, orders_by_reference, purchase,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_forms_and_elects_one_leader() {
@@ -45,6 +47,58 @@ async fn a_write_through_a_follower_is_passed_on_and_answered_once() {
     let view = cluster.assert_equal().await;
     assert_eq!(view.state.order_count(), 2);
     assert_eq!(view.item(ITEM).unwrap().stock, 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_stands_together_in_the_log_through_the_leader_and_through_a_follower() {
+    let cluster = Cluster::started(3, 1000).await;
+    let leader = cluster.leader().await;
+    let follower = cluster.others(leader)[0];
+    for (id, prefix) in [(leader, "here"), (follower, "there")] {
+        // More than one call to the leader carries otherwise.
+        let commands: Vec<_> = (0..300)
+            .map(|number| {
+                let name = format!("{prefix}-{number}");
+                let command = purchase(&name);
+                (Some(KeyClaim::new(&name, &command)), command)
+            })
+            .collect();
+        let burst = || {
+            let commands = commands.clone();
+            cluster.ask(id, move |node| async move { node.write_many(commands, DEADLINE).await })
+        };
+        let replies = burst().await.unwrap();
+        for (number, reply) in replies.iter().enumerate() {
+            let reference = reply.orders[0].reference.as_deref();
+            assert_eq!(reference, Some(format!("{prefix}-{number}").as_str()), "in order");
+            let index = replies[0].applied.index + number as u64;
+            assert_eq!((reply.applied.index, reply.applied.replayed), (index, false));
+        }
+        for (again, first) in burst().await.unwrap().iter().zip(&replies) {
+            assert!(again.applied.replayed);
+            assert_eq!(again.orders, first.orders);
+        }
+    }
+    assert_eq!(cluster.assert_equal().await.state.order_count(), 600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_that_nobody_leads_is_not_applied() {
+    let cluster = Cluster::started(3, 1000).await;
+    let leader = cluster.leader().await;
+    cluster.isolate(leader);
+    let rest = cluster.others(leader);
+    cluster.leader_among(&rest).await;
+    let commands: Vec<_> = (0..5).map(|n| (None, purchase(&format!("lost-{n}")))).collect();
+    let burst =
+        cluster.ask(leader, move |node| async move { node.write_many(commands, SHORT).await });
+    let error = burst.await.unwrap_err();
+    cluster.heal();
+    let view = cluster.assert_equal().await;
+    let placed = view.state.order_count();
+    // Whether it reached the log of the one that was cut off is a matter of moments.
+    assert!(placed == 0 || !error.not_applied(), "{error}: {placed} orders");
+    assert!(placed == 0 || placed == 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

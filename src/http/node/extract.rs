@@ -250,16 +250,20 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Api
         return Err(ApiError::new(Code::Malformed, detail)
             .error("Idempotency-Key", "is given more than once"));
     }
-    let bytes = value.as_bytes();
-    let fits = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&bytes.len());
     match value.to_str() {
-        Ok(key) if fits && bytes.iter().all(u8::is_ascii_graphic) => Ok(Some(key.to_owned())),
+        Ok(key) if is_idempotency_key(key) => Ok(Some(key.to_owned())),
         Ok(_) | Err(_) => Err(ApiError::new(
             Code::Malformed,
             "The Idempotency-Key must be 1 to 255 visible ASCII characters.",
         )
         .error("Idempotency-Key", "is not 1 to 255 visible ASCII characters")),
     }
+}
+
+/// Whether a text can be an idempotency key.
+pub(super) fn is_idempotency_key(text: &str) -> bool {
+    (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// How long a write may take: as long as its caller waits, and no longer than `most`.

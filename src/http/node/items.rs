@@ -133,9 +133,11 @@ fn item_reply(reply: &Reply) -> Response {
             written(reply, response)
         }
         Outcome::Rejected(why) => written(reply, rejection(why).into_response()),
-        Outcome::Ordered(_) | Outcome::Restocked(_) | Outcome::PolicySet | Outcome::NodeId(_) => {
-            respond::unexpected_outcome(reply)
-        }
+        Outcome::Ordered(_)
+        | Outcome::Restocked(_)
+        | Outcome::PolicySet
+        | Outcome::NodeId(_)
+        | Outcome::Batch(_) => respond::unexpected_outcome(reply),
     }
 }
 
@@ -171,7 +173,8 @@ pub(super) async fn change_stock(
         | Outcome::Ordered(_)
         | Outcome::Restocked(_)
         | Outcome::PolicySet
-        | Outcome::NodeId(_) => item_reply(&reply),
+        | Outcome::NodeId(_)
+        | Outcome::Batch(_) => item_reply(&reply),
     })
 }
 
@@ -190,6 +193,11 @@ impl Ranges {
         let fits = (min..=max).contains(&text.len()) && !text.chars().any(char::is_control);
         let detail = format!("must be {min} to {max} bytes without control characters");
         self.expect(fits, pointer, &detail);
+    }
+
+    /// How many places are wrong so far.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn finish(self) -> Result<(), ApiError> {

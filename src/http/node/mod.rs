@@ -3,6 +3,7 @@
 //! A handler reads the request, asks the node, and renders the answer. It never touches the log or
 //! the engine, and every error leaves through [`crate::http::problem`].
 
+mod batch;
 mod cluster;
 mod extract;
 mod health;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub body_limit_bytes: usize,
     /// Requests at once; one more is refused.
     pub max_in_flight: usize,
+    /// Orders in one batch.
+    pub max_batch_orders: usize,
     /// Whether `GET /buy/{n}/` sells, as the original's did.
     pub legacy_get_buy: bool,
 }
@@ -90,6 +93,7 @@ pub fn router(node: Arc<Node>, settings: Settings) -> Router {
         .route("/v1/items/{id}/stock", post(items::change_stock))
         .route("/v1/topics", get(items::topics))
         .route("/v1/orders", get(orders::list).post(orders::create))
+        .route("/v1/orders/batch", post(batch::create))
         .route("/v1/orders/{id}", get(orders::get))
         .route("/v1/changes", get(cluster::changes))
         .route("/v1/cluster", get(cluster::members))

@@ -35,12 +35,14 @@ pub(super) async fn create(
     let command = (|| {
         params.finish()?;
         let Json(body) = body?;
-        check(&body)?;
-        Ok(place_order(body))
+        let mut ranges = Ranges::default();
+        check(&body, "", &mut ranges);
+        ranges.finish()?;
+        Ok(Command::PlaceOrder(plain_order(body)))
     })();
     let command = command.map_err(|e: ApiError| e.outcome(WriteOutcome::NotApplied))?;
     let reply = api.write(&headers, command).await?;
-    Ok(match (&reply.applied.outcome, &reply.order) {
+    Ok(match (&reply.applied.outcome, reply.orders.first()) {
         (Outcome::Ordered(id), Some(order)) => {
             let mut response = json(StatusCode::CREATED, &render::order(order));
             let place = format!("/v1/orders/{id}");
@@ -54,51 +56,48 @@ pub(super) async fn create(
             | Outcome::Item(_)
             | Outcome::Restocked(_)
             | Outcome::PolicySet
-            | Outcome::NodeId(_),
+            | Outcome::NodeId(_)
+            | Outcome::Batch(_),
             _,
         ) => respond::unexpected_outcome(&reply),
     })
 }
 
-fn place_order(order: api::NewOrder) -> Command {
+/// An order as the log has it.
+pub(super) fn plain_order(order: api::NewOrder) -> PlaceOrder {
     let lines = order.lines.into_iter().map(|line| PlaceOrderLine {
         item: line.item,
         quantity: line.quantity,
         expected_price_cents: line.expected_price_cents,
     });
-    Command::PlaceOrder(PlaceOrder {
-        lines: lines.collect(),
-        customer: order.customer,
-        reference: order.reference,
-    })
+    PlaceOrder { lines: lines.collect(), customer: order.customer, reference: order.reference }
 }
 
-fn check(order: &api::NewOrder) -> Result<(), ApiError> {
-    let mut ranges = Ranges::default();
+/// Checks an order that stands at `place` in the body.
+pub(super) fn check(order: &api::NewOrder, place: &str, ranges: &mut Ranges) {
     let count = order.lines.len();
     ranges.expect(
         (1..=ORDER_LINES_MAX).contains(&count),
-        "/lines",
+        format!("{place}/lines"),
         &format!("must be 1 to {ORDER_LINES_MAX} lines, and are {count}"),
     );
     for (n, line) in order.lines.iter().enumerate().take(ORDER_LINES_MAX) {
         ranges.expect(
             (1..=QUANTITY_MAX).contains(&line.quantity),
-            format!("/lines/{n}/quantity"),
+            format!("{place}/lines/{n}/quantity"),
             &format!("must be from 1 to {QUANTITY_MAX}"),
         );
         ranges.expect(
             line.expected_price_cents.unwrap_or(0) <= AMOUNT_MAX,
-            format!("/lines/{n}/expected_price_cents"),
+            format!("{place}/lines/{n}/expected_price_cents"),
             "is larger than any price",
         );
     }
-    for (text, pointer) in [(&order.customer, "/customer"), (&order.reference, "/reference")] {
+    for (text, name) in [(&order.customer, "customer"), (&order.reference, "reference")] {
         if let Some(text) = text {
-            ranges.text(text, 1, REFERENCE_BYTES_MAX, pointer);
+            ranges.text(text, 1, REFERENCE_BYTES_MAX, &format!("{place}/{name}"));
         }
     }
-    ranges.finish()
 }
 
 /// `GET /v1/orders/{id}`

@@ -94,9 +94,31 @@ impl Api {
         let key = extract::idempotency_key(headers)
             .map_err(|error| error.outcome(WriteOutcome::NotApplied))?;
         let claim = key.map(|key| KeyClaim::new(&key, &command));
+        self.write_claimed(headers, claim, command).await
+    }
+
+    /// Writes, under this claim.
+    pub(super) async fn write_claimed(
+        &self,
+        headers: &HeaderMap,
+        claim: Option<KeyClaim>,
+        command: Command,
+    ) -> Result<Reply, ApiError> {
         let timeout = extract::timeout(headers, self.settings.request_timeout)
             .map_err(|error| error.outcome(WriteOutcome::NotApplied))?;
         let written = self.node.write(claim, command, timeout).await;
+        written.map_err(|error| write_error(&error))
+    }
+
+    /// Writes a burst of commands with their claims, all at once.
+    pub(super) async fn write_many(
+        &self,
+        headers: &HeaderMap,
+        commands: Vec<(Option<KeyClaim>, Command)>,
+    ) -> Result<Vec<Reply>, ApiError> {
+        let timeout = extract::timeout(headers, self.settings.request_timeout)
+            .map_err(|error| error.outcome(WriteOutcome::NotApplied))?;
+        let written = self.node.write_many(commands, timeout).await;
         written.map_err(|error| write_error(&error))
     }
 

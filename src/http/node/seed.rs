@@ -127,9 +127,11 @@ async fn sell(
             written(&reply, json_reply(StatusCode::OK, &json!({})))
         }
         Outcome::Rejected(why) => written(&reply, rejection(why).into_response()),
-        Outcome::Item(_) | Outcome::Restocked(_) | Outcome::PolicySet | Outcome::NodeId(_) => {
-            respond::unexpected_outcome(&reply)
-        }
+        Outcome::Item(_)
+        | Outcome::Restocked(_)
+        | Outcome::PolicySet
+        | Outcome::NodeId(_)
+        | Outcome::Batch(_) => respond::unexpected_outcome(&reply),
     })
 }
 
@@ -172,8 +174,10 @@ pub(super) async fn restock(
             written(&reply, json_reply(StatusCode::OK, &json!({ "Restocked": *items > 0 })))
         }
         Outcome::Rejected(why) => written(&reply, rejection(why).into_response()),
-        Outcome::Ordered(_) | Outcome::Item(_) | Outcome::PolicySet | Outcome::NodeId(_) => {
-            respond::unexpected_outcome(&reply)
-        }
+        Outcome::Ordered(_)
+        | Outcome::Item(_)
+        | Outcome::PolicySet
+        | Outcome::NodeId(_)
+        | Outcome::Batch(_) => respond::unexpected_outcome(&reply),
     })
 }

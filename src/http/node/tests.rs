@@ -1,5 +1,6 @@
 //! Tests of the node's router, without a socket, on a node that is alone in its cluster.
 
+mod batch;
 mod cluster;
 mod disk;
 mod idempotency;

@@ -33,6 +33,7 @@ pub(super) fn settings() -> Settings {
         request_timeout: PATIENCE,
         body_limit_bytes: 256 * 1024,
         max_in_flight: 64,
+        max_batch_orders: 1000,
         legacy_get_buy: true,
     }
 }
