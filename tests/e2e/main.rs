@@ -5,6 +5,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod bench;
 mod damage;
 mod fleet;
 mod leaving;
