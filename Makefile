@@ -6,9 +6,13 @@ PROFILE ?= cluster
 NODE ?=
 ARGS ?=
 CUTS ?= 20
+PEERS ?= etcd,postgres
+ROUNDS ?= 5
+SECONDS ?= 5
+OUT ?= target/bench.jsonl
 
 .DEFAULT_GOAL := help
-.PHONY: help build test verify fix chaos power-cut \
+.PHONY: help build test verify fix chaos power-cut bench \
 	cluster-up cluster-down cluster-reset cluster-status node-kill node-up
 
 help:
@@ -24,6 +28,8 @@ help:
 	@echo "make fix                                format and apply the lints' suggestions"
 	@echo "make power-cut [CUTS=20]                cut the power of real file systems under load; as root"
 	@echo "make chaos [ARGS='--seconds 60']        kill nodes under load and check what is left"
+	@echo "make bench [PEERS=etcd,postgres] [ROUNDS=5] [SECONDS=5] [OUT=target/bench.jsonl]"
+	@echo "                                        how fast it is, beside others; see docs/PERFORMANCE.md"
 
 build:
 	cargo build --release
@@ -47,6 +53,10 @@ chaos:
 
 power-cut:
 	PYGMY_POWER_CUTS=$(CUTS) cargo test --test power_cut -- --nocapture
+
+bench:
+	scripts/bench.sh $(if $(PEERS),--peers $(PEERS)) --rounds $(ROUNDS) --seconds $(SECONDS) \
+		--out $(OUT) --document docs/PERFORMANCE.md $(ARGS)
 
 cluster-up:
 	@scripts/cluster.sh up $(PROFILE)
