@@ -41,6 +41,7 @@ verify:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --package pygmy --all-targets --features sabotage -- -D warnings
+	cargo clippy --package pygmy-peers --all-targets --features peers -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	cargo test --workspace
 

@@ -322,9 +322,7 @@ struct BatchReply {
 
 #[derive(Deserialize)]
 struct BatchResult {
-    status: Option<u16>,
-    #[serde(default)]
-    code: Option<String>,
+    status: String,
     #[serde(default)]
     problem: Option<api::Problem>,
 }
@@ -353,14 +351,16 @@ impl Reply {
             let detail = format!("a batch of {orders} orders has {found} results");
             return Err(Fault::refusal("batch reply", detail));
         }
-        for result in reply.results {
-            let failed = result.status.is_some_and(|status| !(200..300).contains(&status));
-            let code = result.problem.map(|problem| problem.code).or(result.code);
-            if failed || code.is_some() {
-                let code = code.unwrap_or_else(|| "refused".into());
-                let detail = format!("an order of a batch was not placed: {code}");
-                return Err(Fault::refusal(format!("batch {code}"), detail));
+        // The one with a problem says why the others were not placed either.
+        let mut failed = None;
+        for BatchResult { status, problem } in reply.results {
+            if status != "placed" && (failed.is_none() || problem.is_some()) {
+                failed = Some(problem.map_or(status, |problem| problem.code));
             }
+        }
+        if let Some(code) = failed {
+            let detail = format!("a batch was not placed as a whole: {code}");
+            return Err(Fault::refusal(format!("batch {code}"), detail));
         }
         Ok(())
     }
@@ -472,4 +472,81 @@ async fn read(mut body: Incoming, keep: bool) -> Result<Vec<u8>, hyper::Error> {
         }
     }
     Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(body: &str, orders: usize) -> Result<(), Fault> {
+        let (status, index) = (StatusCode::OK, 0);
+        Reply { status, index, body: body.into() }.all_placed(orders)
+    }
+
+    #[test]
+    fn a_batch_counts_only_if_all_of_it_was_placed() {
+        let placed = r#"{"status":"placed","replayed":false,"order":{"id":1}}"#;
+        let skipped = r#"{"status":"not_applied","replayed":false}"#;
+        let refused = r#"{"status":"refused","replayed":false,"problem":{"type":"t","title":"t",
+            "status":409,"detail":"d","code":"out_of_stock","retryable":false}}"#;
+        let of = |results: &[&str]| format!("{{\"results\":[{}]}}", results.join(","));
+        assert_eq!(batch(&of(&[placed, placed]), 2), Ok(()));
+        let fault = batch(&of(&[skipped, refused, skipped]), 3).expect_err("is not placed");
+        assert_eq!((fault.code.as_ref(), fault.is_outage), ("batch out_of_stock", false));
+        assert_eq!(batch(&of(&[placed]), 2).expect_err("is too short").code, "batch reply");
+        assert_eq!(batch("{}", 2).expect_err("is no reply").code, "batch reply");
+    }
+
+    #[test]
+    fn failures_are_told_apart_by_status_and_code() {
+        let fault = |status, body: &str| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            Reply { status, index: 0, body: body.into() }.fault()
+        };
+        let problem = r#"{"type":"t","title":"t","status":409,"detail":"none left",
+            "code":"out_of_stock","retryable":false}"#;
+        let refused = fault(409, problem);
+        assert_eq!((refused.code.as_ref(), refused.is_outage), ("409 out_of_stock", false));
+        assert_eq!(refused.detail, "none left");
+        let broken = fault(502, "<html>");
+        assert_eq!((broken.code.as_ref(), broken.is_outage), ("502", true));
+    }
+
+    /// What a request says on the wire is what the interface's own types read.
+    #[tokio::test]
+    async fn requests_are_what_the_interface_expects() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        let store = Store::unchecked(address, Duration::from_secs(1));
+        let (mut one, mut other) = (store.session(0), store.session(0));
+        let operation = |kind| Operation { kind, items: &[7, 8], number: 3 };
+        let key = |request: &Request<Full<Bytes>>| {
+            request.headers()[api::header::IDEMPOTENCY_KEY].to_str().expect("text").to_owned()
+        };
+        let bought = one.request(&operation(Kind::Buy));
+        assert_eq!((bought.method(), bought.uri().path()), (&Method::POST, "/v1/orders"));
+        assert!(crate::client::is_key(&key(&bought)));
+        let again = other.request(&operation(Kind::Buy));
+        assert_ne!(key(&bought), key(&again), "another session's keys are others");
+        let body = body_of(bought).await;
+        let order: api::NewOrder = serde_json::from_slice(&body).expect("an order");
+        assert_eq!((order.lines[0].item, order.lines[0].quantity), (7, 1));
+
+        let put = one.request(&operation(Kind::Put));
+        assert_eq!((put.method(), put.uri().path()), (&Method::PUT, "/v1/items/7"));
+        let item: api::PutItem = serde_json::from_slice(&body_of(put).await).expect("an item");
+        assert_eq!(item.stock, Some(STOCK));
+
+        let batch = body_of(one.request(&operation(Kind::Batch))).await;
+        let batch: serde_json::Value = serde_json::from_slice(&batch).expect("a batch");
+        assert_eq!(batch["orders"][1]["lines"][0]["item"], 8);
+        assert_ne!(batch["orders"][0]["idempotency_key"], batch["orders"][1]["idempotency_key"]);
+
+        one.seen = 42;
+        let read = one.request(&operation(Kind::GetSession));
+        assert_eq!(read.uri(), "/v1/items/7?consistency=session&min_index=42");
+    }
+
+    async fn body_of(request: Request<Full<Bytes>>) -> Bytes {
+        request.into_body().collect().await.expect("a body in memory").to_bytes()
+    }
 }

@@ -70,16 +70,27 @@ const CHARTS: [Chart; 3] = [
     },
 ];
 
+/// A picture that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Picture {
+    /// The file's name.
+    pub file: &'static str,
+    /// What it shows.
+    pub title: &'static str,
+}
+
 /// Writes all pictures that there are figures for into a directory.
-pub fn write_all(directory: &Path, results: &Results) -> Result<()> {
+pub fn write_all(directory: &Path, results: &Results) -> Result<Vec<Picture>> {
+    let mut written = Vec::new();
     for chart in &CHARTS {
         if let Some(picture) = chart.draw(results) {
             let file = directory.join(chart.file);
             fs::write(&file, picture)
                 .with_context(|| format!("cannot write {}", file.display()))?;
+            written.push(Picture { file: chart.file, title: chart.title });
         }
     }
-    Ok(())
+    Ok(written)
 }
 
 impl Chart {

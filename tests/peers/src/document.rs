@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fmt::Write, fs, path::Path};
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    chart::Picture,
     phase::PHASES,
     results::{Results, Summary},
     system::SystemName,
@@ -16,11 +17,15 @@ const END: &str = "<!-- bench:end -->";
 const PYGMY: &str = "pygmy";
 const OTHERS: [SystemName; 2] = [SystemName::Etcd, SystemName::Postgres];
 
-/// Puts the results into a document that has the marks.
-pub fn update(file: &Path, results: &Results) -> Result<()> {
+/// Puts the results into a document that has the marks, with pictures that are beside it.
+pub fn update(file: &Path, results: &Results, pictures: &[Picture]) -> Result<()> {
     let text =
         fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let Some(text) = replaced(&text, &markdown(results)) else {
+    let mut new = markdown(results);
+    for Picture { file, title } in pictures {
+        new += &format!("\n![{title}]({file})\n");
+    }
+    let Some(text) = replaced(&text, &new) else {
         bail!("{} has no line `{BEGIN}` with a line `{END}` after it", file.display());
     };
     fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))

@@ -55,3 +55,31 @@ impl Drop for Hello {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pygmy::bench::{End, Items, Mix, Plan, run};
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_generator_measures_it() {
+        let hello = Hello::start(Duration::from_secs(5)).unwrap();
+        let plan = Plan {
+            mix: Mix::Get,
+            items: Items { count: 10 },
+            batch: 1,
+            clients: 4,
+            rate: None,
+            warm_up: Duration::ZERO,
+            length: Duration::from_millis(500),
+            seed: 1,
+        };
+        let measuring = run(&hello.target, &plan, |_| {}, std::future::pending());
+        let outcome = LocalSet::new().run_until(measuring).await.unwrap();
+        assert_eq!((&outcome.end, outcome.total().failed()), (&End::Complete, 0));
+        assert!(outcome.total().finished() > 100, "{}", outcome.json());
+        assert!(outcome.processor_per_operation().unwrap() > Duration::ZERO);
+    }
+}

@@ -117,8 +117,8 @@ async fn act(cli: Cli) -> Result<()> {
         );
         return Ok(());
     }
-    document::update(file, &results)?;
-    chart::write_all(file.parent().unwrap_or(file), &results)?;
+    let pictures = chart::write_all(file.parent().unwrap_or(file), &results)?;
+    document::update(file, &results, &pictures)?;
     println!("{} has the table, and the pictures are beside it.", file.display());
     Ok(())
 }
