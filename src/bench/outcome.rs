@@ -9,8 +9,10 @@ use super::mix::Kind;
 use super::tally::Tally;
 use super::target::Fault;
 
-/// An open loop has kept its rate when it reached this share of it.
+/// An open loop has kept its rate when it reached this share of it,
 const RATE_KEPT: f64 = 0.98;
+/// or when at its end no more waited than comes due in this part of a second.
+const WAITING_PARTS: u64 = 20;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +98,8 @@ impl Outcome {
     /// Whether the target could not keep the rate of an open loop.
     pub fn is_behind(&self) -> bool {
         self.open.is_some_and(|open| {
-            open.unsent > 0 && self.per_second() < f64::from(open.asked) * RATE_KEPT
+            let is_short = self.per_second() < f64::from(open.asked) * RATE_KEPT;
+            is_short && open.unsent > u64::from(open.asked) / WAITING_PARTS
         })
     }
 

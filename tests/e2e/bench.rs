@@ -57,10 +57,7 @@ async fn it_measures_a_cluster_and_leaves_the_catalog_alone() {
     let lines = bench(&facade, &open).await;
     let last = sound(&lines);
     assert_eq!(last["open_loop"]["due"], 50, "{last}");
-    assert_eq!(
-        (&last["open_loop"]["unsent"], &last["open_loop"]["kept"]),
-        (&0.into(), &true.into())
-    );
+    assert_eq!(last["open_loop"]["kept"], true, "{last}");
 
     // Far more than any store can: it is said, and the exit code says it too.
     let args = ["bench", "--url", &facade, "--no-prepare", "--rate", "1000000"];
