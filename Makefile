@@ -6,9 +6,13 @@ PROFILE ?= cluster
 NODE ?=
 ARGS ?=
 CUTS ?= 20
+PEERS ?= etcd,postgres
+ROUNDS ?= 5
+SECONDS ?= 5
+OUT ?= target/bench.jsonl
 
 .DEFAULT_GOAL := help
-.PHONY: help build test verify fix chaos power-cut instructions instructions-record \
+.PHONY: help build test verify fix chaos power-cut bench instructions instructions-record \
 	cluster-up cluster-down cluster-reset cluster-status node-kill node-up
 
 help:
@@ -26,6 +30,8 @@ help:
 	@echo "make instructions-record                record what is counted now"
 	@echo "make power-cut [CUTS=20]                cut the power of real file systems under load; as root"
 	@echo "make chaos [ARGS='--seconds 60']        kill nodes under load and check what is left"
+	@echo "make bench [PEERS=etcd,postgres] [ROUNDS=5] [SECONDS=5] [OUT=target/bench.jsonl]"
+	@echo "                                        how fast it is, beside others; see docs/PERFORMANCE.md"
 
 build:
 	cargo build --release
@@ -37,6 +43,7 @@ verify:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --package pygmy --all-targets --features sabotage -- -D warnings
+	cargo clippy --package pygmy-peers --all-targets --features peers -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	cargo test --workspace
 
@@ -55,6 +62,10 @@ instructions:
 
 instructions-record:
 	scripts/instructions.sh record
+
+bench:
+	scripts/bench.sh $(if $(PEERS),--peers $(PEERS)) --rounds $(ROUNDS) --seconds $(SECONDS) \
+		--out $(OUT) --document docs/PERFORMANCE.md $(ARGS)
 
 cluster-up:
 	@scripts/cluster.sh up $(PROFILE)

@@ -1,6 +1,7 @@
 //! Pygmy: a replicated catalog and order store with an HTTP facade.
 
 pub mod api;
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// The crates of the workspace, by directory.
-const ROOMS: [&str; 4] = ["", "raft", "storage", "tests/chaos"];
+const ROOMS: [&str; 5] = ["", "raft", "storage", "tests/chaos", "tests/peers"];
 /// Where Rust is; whatever lies below is read.
 const SOURCES: [&str; 8] = [
     "src",
@@ -137,6 +137,7 @@ fn dependencies_point_one_way() {
     assert_eq!(ours("raft"), set(&["pygmy-storage"]));
     assert_eq!(ours(""), set(&["pygmy-raft", "pygmy-storage"]));
     assert_eq!(ours("tests/chaos"), set(&["pygmy"]));
+    assert_eq!(ours("tests/peers"), set(&["pygmy", "pygmy-chaos"]));
     assert_eq!(members(), ROOMS[1..].iter().map(|room| (*room).to_owned()).collect());
 }
 
@@ -162,6 +163,7 @@ fn each_library_stays_in_its_room() {
     expect_without("storage", &network);
     expect_without("", &["sled", "bincode"]);
     expect_without("tests/chaos", &["sled", "bincode"]);
+    expect_without("tests/peers", &["sled", "bincode"]);
     let raft = of("raft");
     assert!(!raft.contains("sled") && !raft.contains("bincode"), "{raft:?}");
     assert!(of("storage").contains("sled") && raft.contains("openraft"), "the reading is broken");

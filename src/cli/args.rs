@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, value_parser};
 
 use super::Stop;
 use crate::api::QUANTITY_MAX;
+use crate::bench::Mix;
 use crate::client::{Client, Timeouts, is_key};
 
 const EXIT_CODES: &str = "\
@@ -115,6 +116,18 @@ The columns are ItemNumber,Title,Topic,Cost,Stock; a cost is written 19.99.")]
   pygmy wait --timeout 60
   pygmy wait --ready --url http://127.0.0.1:8101")]
     Wait(Wait),
+    /// Measure how fast the store is
+    #[command(after_help = "Examples:
+  pygmy bench --mix buy --clients 64 --seconds 10
+  pygmy bench --mix shop --rate 2000 --seconds 30
+  pygmy bench --direct --url http://127.0.0.1:8101 --mix get-stale --json
+The first sends as fast as replies come (closed loop). With --rate operations are due at fixed times,
+and a latency counts from the time at which its operation was due (open loop).
+It puts items of its own, numbered from 1000000001, and the orders it places stay: measure a store
+that is there to be measured. Other items are left alone.
+Exits with 1 when operations failed or the rate was not kept, with 3 when the store went away; the
+figures until then are shown.")]
+    Bench(Bench),
 }
 
 /// Which store, and how long to try.
@@ -391,4 +404,52 @@ pub(super) struct Wait {
     /// Say nothing while waiting
     #[arg(long)]
     pub(super) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Bench {
+    /// The store: a facade or a node; with --direct any node
+    #[arg(long, env = "PYGMY_URL", default_value = "http://127.0.0.1:8080")]
+    pub(super) url: String,
+    /// Straight to the nodes that the store names: reads to each in turn, writes to the leader
+    #[arg(long)]
+    pub(super) direct: bool,
+    /// What is done
+    #[arg(long, value_enum, default_value = "buy")]
+    pub(super) mix: Mix,
+    /// Clients, each with one operation at a time and connections of its own
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(1..=10_000))]
+    pub(super) clients: u32,
+    /// Operations a second of an open loop; as fast as replies come if not given
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub(super) rate: Option<u32>,
+    /// How long it is measured
+    #[arg(long, default_value_t = 10, value_parser = seconds())]
+    pub(super) seconds: u64,
+    /// How long it runs before it is measured, in seconds
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 1,
+        value_parser = value_parser!(u64).range(0..=3600)
+    )]
+    pub(super) warmup: u64,
+    /// Items that operations are spread over
+    #[arg(long, default_value_t = 10_000, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub(super) items: u32,
+    /// Orders in a batch
+    #[arg(long, default_value_t = 50, value_parser = value_parser!(u16).range(1..=1000))]
+    pub(super) batch: u16,
+    /// The items are there from an earlier run: do not put them again
+    #[arg(long)]
+    pub(super) no_prepare: bool,
+    /// How long one operation may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = seconds())]
+    pub(super) timeout: u64,
+    /// The same seed chooses the same items
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Print JSON lines: one for each second, and the result
+    #[arg(long)]
+    pub(super) json: bool,
 }

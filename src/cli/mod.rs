@@ -1,11 +1,12 @@
 //! The command line: what each subcommand does, prints and exits with.
 //!
 //! A subcommand returns what it has to say and its exit code; only [`run`] writes to the standard
-//! streams (the progress of `load`, `wait` and `shop` aside). Nothing here exits the process, and
+//! streams (the progress of `bench`, `load`, `wait` and `shop` aside). Nothing here exits the process, and
 //! no error ends in [`Exit::Ok`].
 
 mod args;
 mod batch;
+mod bench;
 mod load;
 mod read;
 mod serve;
@@ -166,6 +167,7 @@ async fn act(command: Command) -> Result<Answer, Stop> {
         Command::Verify(args) => verify::verify(args).await,
         Command::Load(args) => load::load(args).await,
         Command::Wait(args) => wait::wait(args).await,
+        Command::Bench(args) => bench::bench(args).await,
     }
 }
 

@@ -6,6 +6,7 @@
 mod harness;
 
 mod batches;
+mod bench;
 mod damage;
 mod fleet;
 mod leaving;

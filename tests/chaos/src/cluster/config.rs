@@ -54,7 +54,7 @@ pub(super) fn addresses(nodes: usize) -> Result<Vec<Address>> {
 ///
 /// A port that the kernel picks (port 0) is from its range for outgoing connections: while a node is
 /// dead, any connection on this machine could be given its port. So these are from below that range.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
+pub fn free_ports(count: usize) -> Result<Vec<u16>> {
     let first_outgoing = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
         .ok()
         .and_then(|range| range.split_whitespace().next()?.parse::<u16>().ok())

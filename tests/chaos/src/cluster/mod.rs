@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 pub use self::{
-    config::{Address, Storage},
+    config::{Address, Storage, free_ports},
     process::{Condition, NodeProcess},
 };
 use crate::client::Client;
@@ -125,6 +125,11 @@ impl Cluster {
     /// A node's name.
     pub fn name(&self, index: usize) -> &str {
         &self.addresses[index].name
+    }
+
+    /// Where a node's REST interface is.
+    pub fn api(&self, index: usize) -> SocketAddr {
+        self.addresses[index].api
     }
 
     /// Where everything is.
