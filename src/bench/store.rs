@@ -73,8 +73,8 @@ impl Store {
         Self::new(&[(String::new(), with_port)], None, timeout).await
     }
 
-    /// Straight to all nodes that are up: reads to each in turn, writes to the leader. `url` is any
-    /// of them, or a facade. Inside a `LocalSet`.
+    /// Straight to all nodes that are up: one client after the other to the leader and the rest in turn.
+    /// `url` is any of them, or a facade. Inside a `LocalSet`.
     pub async fn direct(url: &str, timeout: Duration) -> Result<Self, ClientError> {
         let cluster = Client::new(url)?.cluster().await?;
         let up = cluster.members.iter().filter(|member| member.up);
@@ -250,11 +250,9 @@ impl StoreSession {
 impl Session for StoreSession {
     async fn perform(&mut self, operation: &Operation<'_>) -> Result<(), Fault> {
         let request = self.request(operation);
-        let own = self.client as usize % self.links.len();
-        let node = match self.members.leader.get() {
-            Some(leader) if operation.kind.is_write() => leader,
-            _ => own,
-        };
+        // In turn over all nodes, the first client at the leader.
+        let first = self.members.leader.get().unwrap_or(0);
+        let node = (first + self.client as usize) % self.links.len();
         let keep = operation.kind == Kind::Batch;
         let asked = self.links[node].exchange(self.members.addresses[node], request, keep);
         let Ok(reply) = tokio::time::timeout(self.timeout, asked).await else {

@@ -411,7 +411,7 @@ pub(super) struct Bench {
     /// The store: a facade or a node; with --direct any node
     #[arg(long, env = "PYGMY_URL", default_value = "http://127.0.0.1:8080")]
     pub(super) url: String,
-    /// Straight to the nodes that the store names: reads to each in turn, writes to the leader
+    /// Straight to the nodes that the store names, the clients spread over all of them
     #[arg(long)]
     pub(super) direct: bool,
     /// What is done

@@ -9,14 +9,18 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::TryStreamExt;
 use http::header::{self as std_header, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Body as _;
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 
 use super::replica::Outstanding;
 use crate::api::{WriteOutcome, header};
 use crate::http::problem::Code;
+use crate::http::serve::TimedBody;
 
 /// Replies up to this length are taken whole before the client sees them, so that a replica that
 /// fails in the middle of one is replaced. Longer ones, and those of unknown length, are passed on as
@@ -65,20 +69,23 @@ pub(super) enum Lost {
     TimedOut,
 }
 
-/// The client for all exchanges with members. Keeps `idle_max` unused connections to each at most.
-pub(super) fn client(connect_timeout: Duration, idle_max: usize) -> reqwest::Client {
-    reqwest::Client::builder()
-        .connect_timeout(connect_timeout)
-        .read_timeout(READ_TIMEOUT)
+/// The client for all exchanges with members.
+pub(super) type HttpClient = Client<HttpConnector, Full<Bytes>>;
+
+/// Keeps `idle_max` unused connections to each member at most.
+///
+/// One level below what the rest of the program uses, because a request passes through here unread: what
+/// a full client adds for redirects, proxies and cookies was half of the cost of passing it on.
+pub(super) fn client(connect_timeout: Duration, idle_max: usize) -> HttpClient {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(connect_timeout));
+    connector.set_nodelay(true);
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .pool_max_idle_per_host(idle_max)
-        .tcp_nodelay(true)
-        .http1_only()
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .no_proxy()
-        .build()
-        .expect("no TLS and no resolver is configured, so nothing can be missing")
+        .build(connector)
 }
 
 /// What is left to the way back of the time that a member is given, as a part of it. A member that
@@ -88,7 +95,7 @@ const WAY_BACK: u32 = 8;
 /// Sends a request to the member at `address`, which is told how long it may take. Small replies are whole within `timeout`; of others
 /// the head is there within it. `outstanding` ends with the reply's last byte.
 pub(super) async fn send(
-    client: &reqwest::Client,
+    client: &HttpClient,
     address: &str,
     ask: &Ask,
     timeout: Duration,
@@ -98,41 +105,50 @@ pub(super) async fn send(
     let given_ms = (timeout - timeout / WAY_BACK).as_millis();
     let given_ms = u64::try_from(given_ms).unwrap_or(u64::MAX);
     headers.insert(HeaderName::from_static(header::TIMEOUT_MS), HeaderValue::from(given_ms));
-    let request = client
-        .request(ask.method.clone(), format!("http://{address}{}", ask.target))
-        .headers(headers)
-        .body(ask.body.clone());
+    let Ok(uri) = format!("http://{address}{}", ask.target).parse::<Uri>() else {
+        tracing::debug!(address, target = ask.target, "not an address to send to");
+        return Err(Lost::NotSent);
+    };
+    let mut request = Request::new(Full::new(ask.body.clone()));
+    *request.method_mut() = ask.method.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
     let answer = async {
-        let response = request.send().await.map_err(lost)?;
-        let status = response.status();
-        let mut headers = response.headers().clone();
+        let response = client.request(request).await.map_err(|error| lost(&error))?;
+        let (head, body) = response.into_parts();
+        let mut headers = head.headers;
         strip_hop_by_hop(&mut headers);
         // The length of a reply to HEAD is that of a body which does not come.
         let whole = ask.method == Method::HEAD
-            || response.content_length().is_some_and(|length| length <= WHOLE_BYTES_MAX);
+            || body.size_hint().exact().is_some_and(|length| length <= WHOLE_BYTES_MAX);
         let body = if whole {
-            ReplyBody::Whole(response.bytes().await.map_err(lost)?)
+            let read = body.collect().await.map_err(|error| broken(&error))?;
+            ReplyBody::Whole(read.to_bytes())
         } else {
-            let stream = response.bytes_stream().inspect_ok(move |_| {
+            let body = TimedBody::new(body, READ_TIMEOUT);
+            ReplyBody::Stream(Body::new(body.map_frame(move |frame| {
                 let _until_the_stream_ends = &outstanding;
-            });
-            ReplyBody::Stream(Body::from_stream(stream))
+                frame
+            })))
         };
-        Ok(Reply { status, headers, body })
+        Ok(Reply { status: head.status, headers, body })
     };
     tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Lost::TimedOut))
 }
 
-fn lost(error: reqwest::Error) -> Lost {
-    tracing::debug!(error = &error as &dyn std::error::Error, "exchange with a member failed");
-    // Builder errors are requests that cannot be sent, and so were not.
-    if error.is_connect() || error.is_builder() {
-        Lost::NotSent
-    } else if error.is_timeout() {
-        Lost::TimedOut
-    } else {
-        Lost::Broken
+fn lost(error: &hyper_util::client::legacy::Error) -> Lost {
+    match error.is_connect() {
+        true => {
+            tracing::debug!(error = error as &dyn std::error::Error, "no connection to a member");
+            Lost::NotSent
+        }
+        false => broken(error),
     }
+}
+
+fn broken(error: &(dyn std::error::Error + 'static)) -> Lost {
+    tracing::debug!(error, "exchange with a member failed");
+    Lost::Broken
 }
 
 /// What a reply that is an error says about itself.

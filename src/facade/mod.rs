@@ -46,7 +46,7 @@ use crate::http::seed_gone;
 /// What all requests and the watchers share.
 struct Core {
     settings: Settings,
-    client: reqwest::Client,
+    client: exchange::HttpClient,
     members: Members,
     cache: Cache,
     requests: Arc<Semaphore>,

@@ -11,10 +11,12 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use http::StatusCode;
+use http::{StatusCode, Uri};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::{Instant, sleep_until};
 
 use super::Core;
+use super::exchange::HttpClient;
 use super::replica::{Failure, Replica};
 use super::view::{REPORT_FRESH, Reports};
 use crate::api::Cluster;
@@ -149,21 +151,20 @@ fn take(core: &Core, reports: &mut Reports, address: String, heard: Result<Clust
     }
 }
 
-async fn poll(client: reqwest::Client, address: String) -> Done {
+async fn poll(client: HttpClient, address: String) -> Done {
     let answer = async {
-        let url = format!("http://{address}/v1/cluster");
-        let mut response = client.get(url).send().await.map_err(unheard)?;
+        let uri = format!("http://{address}/v1/cluster").parse::<Uri>();
+        let uri = uri.map_err(|_| Unheard::Unreachable)?;
+        let response = client.get(uri).await.map_err(|_| Unheard::Unreachable)?;
         if response.status() != StatusCode::OK {
             return Err(Unheard::NoReport);
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unheard)? {
-            body.extend_from_slice(&chunk);
-            if body.len() > REPORT_BYTES_MAX {
-                return Err(Unheard::NoReport);
-            }
-        }
-        serde_json::from_slice(&body).map_err(|error| {
+        let body = Limited::new(response.into_body(), REPORT_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => Unheard::NoReport,
+            false => Unheard::Unreachable,
+        })?;
+        serde_json::from_slice(&body.to_bytes()).map_err(|error| {
             tracing::warn!(address, %error, "a member's report cannot be read");
             Unheard::NoReport
         })
@@ -172,13 +173,12 @@ async fn poll(client: reqwest::Client, address: String) -> Done {
     Done::Poll(address, heard.unwrap_or(Err(Unheard::TimedOut)))
 }
 
-fn unheard(error: reqwest::Error) -> Unheard {
-    if error.is_timeout() { Unheard::TimedOut } else { Unheard::Unreachable }
-}
-
-async fn probe(client: reqwest::Client, replica: Arc<Replica>) -> Done {
-    let url = format!("http://{}/readyz", replica.address);
-    let ready = tokio::time::timeout(PROBE_TIMEOUT, client.get(url).send()).await;
-    let ready = matches!(ready, Ok(Ok(response)) if response.status() == StatusCode::OK);
+async fn probe(client: HttpClient, replica: Arc<Replica>) -> Done {
+    let ready = async {
+        let uri = format!("http://{}/readyz", replica.address).parse::<Uri>().ok()?;
+        client.get(uri).await.ok()
+    };
+    let ready = tokio::time::timeout(PROBE_TIMEOUT, ready).await;
+    let ready = matches!(ready, Ok(Some(response)) if response.status() == StatusCode::OK);
     Done::Probe(replica, ready)
 }

@@ -12,15 +12,15 @@ use tokio::time::{Sleep, sleep};
 
 use super::activity::ActiveRequest;
 
-/// A request body that fails when the client pauses for too long in the middle of it.
-pub(super) struct TimedBody {
+/// A body that fails when its sender pauses for too long in the middle of it.
+pub(crate) struct TimedBody {
     inner: Incoming,
     pause_max: Duration,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl TimedBody {
-    pub(super) fn new(inner: Incoming, pause_max: Duration) -> Self {
+    pub(crate) fn new(inner: Incoming, pause_max: Duration) -> Self {
         Self { inner, pause_max, pause: None }
     }
 }
@@ -41,9 +41,7 @@ impl Body for TimedBody {
         let pause_max = this.pause_max;
         let pause = this.pause.get_or_insert_with(|| Box::pin(sleep(pause_max)));
         match pause.as_mut().poll(cx) {
-            Poll::Ready(()) => {
-                Poll::Ready(Some(Err("the request's body paused for too long".into())))
-            }
+            Poll::Ready(()) => Poll::Ready(Some(Err("the body paused for too long".into()))),
             Poll::Pending => Poll::Pending,
         }
     }

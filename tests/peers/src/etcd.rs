@@ -1,14 +1,11 @@
 //! etcd: three members on loopback with default settings, spoken to by gRPC.
 //!
-//! A purchase is the idiomatic optimistic transaction in one round trip: if neither the item has
-//! changed since its revision that this program last saw, nor an order with this key exists, then put
-//! both; else read the item, and try again with what was read. All clients share what was last seen,
-//! as the threads of one shop server would, and those that want the same item wait for one another:
-//! otherwise all but one of them would be refused, at the cost of a log entry each.
+//! A purchase is the idiomatic optimistic transaction: read the item, then, if neither it has changed
+//! since nor an order with this key exists, put both; else try again with what the transaction read
+//! instead. Clients know nothing of each other, as the servers of a shop do not.
 
 use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
+    cell::Cell,
     path::Path,
     rc::Rc,
     time::{Duration, Instant},
@@ -20,7 +17,6 @@ use pygmy::bench::{Fault, Kind, Operation, STOCK, Session, Target};
 use pygmy_chaos::cluster::free_ports;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
 use tonic::{Code, Request, Status, client::Grpc, transport::Channel, transport::Endpoint};
 use tonic_prost::ProstCodec;
 
@@ -88,10 +84,9 @@ impl Etcd {
             channels.push(of_member);
         }
         let leader = await_leader(&channels, &mut members).await?;
-        let (known, sessions) = (Rc::default(), Cell::new(0));
+        let sessions = Cell::new(0);
         let run = rand::random();
-        let target =
-            EtcdTarget { channels: channels.into(), leader, known, timeout, run, sessions };
+        let target = EtcdTarget { channels: channels.into(), leader, timeout, run, sessions };
         Ok(Self { members, version, target })
     }
 
@@ -162,13 +157,9 @@ struct Seen {
     item: Item,
 }
 
-/// Items by number. Whoever buys one holds its lock.
-type Known = Rc<RefCell<HashMap<u64, Rc<Mutex<Option<Seen>>>>>>;
-
 pub(crate) struct EtcdTarget {
     channels: Rc<[Vec<Channel>]>,
     leader: usize,
-    known: Known,
     timeout: Duration,
     run: u64,
     sessions: Cell<u64>,
@@ -187,7 +178,6 @@ impl Target for EtcdTarget {
         EtcdSession {
             reader: of(client % MEMBERS),
             writer: of(self.leader),
-            known: Rc::clone(&self.known),
             timeout: self.timeout,
             keys: format!("order/{:016x}-{}", self.run, self.sessions.get()),
         }
@@ -197,7 +187,6 @@ impl Target for EtcdTarget {
 pub(crate) struct EtcdSession {
     reader: Grpc<Channel>,
     writer: Grpc<Channel>,
-    known: Known,
     timeout: Duration,
     /// What the keys of its orders begin with.
     keys: String,
@@ -241,24 +230,16 @@ impl EtcdSession {
             stock: STOCK,
         };
         let request = PutRequest { key: item_key(id), value: encode(&item), lease: 0 };
-        let put: PutResponse = call(&mut self.writer, "/etcdserverpb.KV/Put", request).await?;
-        let revision = put.header.unwrap_or_default().revision;
-        // While somebody buys it, that one finds out.
-        if let Ok(mut seen) = self.known(id).try_lock()
-            && seen.as_ref().is_none_or(|seen| seen.revision < revision)
-        {
-            *seen = Some(Seen { revision, item });
-        }
+        let _: PutResponse = call(&mut self.writer, "/etcdserverpb.KV/Put", request).await?;
         Ok(())
     }
 
     async fn buy(&mut self, operation: &Operation<'_>) -> Result<(), Fault> {
         let id = operation.item();
         let order_key = format!("{}-{}", self.keys, operation.number).into_bytes();
-        let known = self.known(id);
-        let mut seen = known.lock().await;
+        let mut seen = None;
         loop {
-            let (compare, success, changed) = match &*seen {
+            let (compare, success) = match &seen {
                 Some(Seen { item, .. }) if item.stock == 0 => {
                     return Err(Fault::refusal("out of stock", "none is left"));
                 }
@@ -274,18 +255,16 @@ impl EtcdSession {
                         put(item_key(id), encode(&changed)),
                         put(order_key.clone(), encode(&order)),
                     ];
-                    (unchanged(id, *revision, &order_key), puts, Some(changed))
+                    (unchanged(id, *revision, &order_key), puts)
                 }
                 // No revision is -1: it compares badly, and so reads.
-                None => (unchanged(id, -1, &order_key), Vec::new(), None),
+                None => (unchanged(id, -1, &order_key), Vec::new()),
             };
             let failure = vec![range(item_key(id)), range(order_key.clone())];
             let request = TxnRequest { compare, success, failure };
             let reply: TxnResponse =
                 call(&mut self.writer, "/etcdserverpb.KV/Txn", request).await?;
-            if let (true, Some(item)) = (reply.succeeded, changed) {
-                let revision = reply.header.unwrap_or_default().revision;
-                *seen = Some(Seen { revision, item });
+            if reply.succeeded {
                 return Ok(());
             }
             let mut found = reply.responses.into_iter().map(|response| match response.response {
@@ -302,12 +281,8 @@ impl EtcdSession {
             };
             let item = serde_json::from_slice(&value)
                 .map_err(|error| Fault::refusal("bad item", error.to_string()))?;
-            *seen = Some(Seen { revision, item });
+            seen = Some(Seen { revision, item });
         }
-    }
-
-    fn known(&self, id: u64) -> Rc<Mutex<Option<Seen>>> {
-        Rc::clone(self.known.borrow_mut().entry(id).or_default())
     }
 }
 
