@@ -27,6 +27,16 @@ pub trait Environment: fmt::Debug + Send + Sync + 'static {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + Send;
 
+    /// Runs the log's writer, which does nothing but wait for a disk, on a thread of its own where there
+    /// are threads. Every write waits for it: to hand each one to another thread and back costs more
+    /// than the rest of what it does.
+    fn spawn_writer(writer: impl Future<Output = ()> + Send + 'static);
+
+    /// Like [`blocking`](Self::blocking), within [`spawn_writer`](Self::spawn_writer) only.
+    fn blocking_in_writer<T: Send + 'static>(
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + Send;
+
     /// The wall clock in milliseconds since the Unix epoch, for stamping log time.
     fn clock_ms() -> u64;
 
@@ -50,6 +60,16 @@ impl Environment for Tokio {
                 Err(_) => std::future::pending().await,
             },
         }
+    }
+
+    fn spawn_writer(writer: impl Future<Output = ()> + Send + 'static) {
+        let runtime = tokio::runtime::Handle::current();
+        // A blocking task, so that the runtime waits for it at its end.
+        drop(tokio::task::spawn_blocking(move || runtime.block_on(writer)));
+    }
+
+    async fn blocking_in_writer<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        work()
     }
 
     fn clock_ms() -> u64 {

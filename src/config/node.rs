@@ -306,7 +306,7 @@ impl StorageSection {
     fn read(mut reader: Reader<'_>) -> Self {
         let section = Self {
             checkpoint_interval_ms: reader
-                .number("checkpoint_interval_ms", 2000, 1..=3_600_000)
+                .number("checkpoint_interval_ms", 5000, 1..=3_600_000)
                 .value,
             checkpoint_entries: reader
                 .number("checkpoint_entries", 50_000, 1..=1_000_000_000)

@@ -83,7 +83,7 @@ fn a_file_with_the_required_keys_gives_the_documented_defaults() {
         config.raft,
         RaftSection { heartbeat_ms: 50, election_min_ms: 150, election_max_ms: 300 }
     );
-    assert_eq!(config.storage.checkpoint_interval_ms, 2000);
+    assert_eq!(config.storage.checkpoint_interval_ms, 5000);
     assert_eq!(config.storage.checkpoint_entries, 50_000);
     assert_eq!(config.storage.snapshot_entries, 1_000_000);
     assert_eq!(config.storage.keep_log_entries, 50_000);

@@ -21,7 +21,6 @@ use std::{
 use openraft::{
     OptionalSend, RaftLogReader,
     storage::{IOFlushed, LogState, RaftLogStorage},
-    type_config::TypeConfigExt,
 };
 use pygmy_storage::{Error, Result, engine::Engine};
 use tokio::sync::{mpsc, oneshot};
@@ -88,7 +87,7 @@ impl<E: Environment> LogStore<E> {
             Arc::new(Shared { engine, cache: Mutex::new(cache), _environment: PhantomData });
         let (writer, ops) = mpsc::unbounded_channel();
         // Ends by itself when the last handle of the log store is gone.
-        drop(TypeConfig::<E>::spawn(writer::run(shared.clone(), records, ops)));
+        E::spawn_writer(writer::run(shared.clone(), records, ops));
         Ok(Self { shared, writer })
     }
 

@@ -74,7 +74,7 @@ pub(super) async fn run<E: Environment>(
             let result = round.write(taken);
             (round.records, round.waiters, round.synced, round.written, result)
         };
-        let (kept, waiters, synced, written, result) = E::blocking(write).await;
+        let (kept, waiters, synced, written, result) = E::blocking_in_writer(write).await;
         records = kept;
         match result {
             Ok(()) => {

@@ -209,6 +209,14 @@ impl Environment for Sim {
         work()
     }
 
+    fn spawn_writer(writer: impl Future<Output = ()> + Send + 'static) {
+        drop(Runtime::spawn(writer));
+    }
+
+    async fn blocking_in_writer<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        Self::blocking(work).await
+    }
+
     fn clock_ms() -> u64 {
         let scope = current();
         let now = u64::try_from(scope.trace.now().as_millis()).expect("a simulation is short");
