@@ -1,3 +1,5 @@
+//! The journal: power cuts that keep any sectors, damage, segments that go.
+
 use std::{fs::File, os::unix::fs::FileExt};
 
 use rand::{Rng, SeedableRng};
