@@ -38,6 +38,14 @@ impl Environment for Inline {
         work()
     }
 
+    fn spawn_writer(writer: impl Future<Output = ()> + Send + 'static) {
+        drop(tokio::spawn(writer));
+    }
+
+    async fn blocking_in_writer<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        work()
+    }
+
     fn clock_ms() -> u64 {
         1_700_000_000_000
     }

@@ -1,6 +1,6 @@
 //! Peer calls over HTTP: the client side on reqwest, the server side as an axum router.
 //!
-//! HTTP only opens a connection and says who is there; then both sides speak frames (see [`link`]),
+//! HTTP only opens a connection and says who is there; then both sides speak frames (see `link`),
 //! because a request and a response of HTTP for every call cost more than the calls themselves.
 
 use std::{
