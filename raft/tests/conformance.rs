@@ -1,4 +1,4 @@
-//! openraft's own conformance suite for stores, on both engines, and what it does not ask.
+//! openraft's own conformance suite for stores, on every engine, and what it does not ask.
 
 #![allow(clippy::unwrap_used)]
 
@@ -41,7 +41,10 @@ impl StoreBuilder<TypeConfig<Tokio>, LogStore<Tokio>, StateMachine<Tokio>> for I
     }
 }
 
-struct OnDisk;
+/// Opens the engine of the log in a volume.
+type Open = fn(&DirVolume) -> pygmy_storage::Result<Arc<dyn Engine>>;
+
+struct OnDisk(Open);
 
 impl StoreBuilder<TypeConfig<Tokio>, LogStore<Tokio>, StateMachine<Tokio>, tempfile::TempDir>
     for OnDisk
@@ -54,7 +57,7 @@ impl StoreBuilder<TypeConfig<Tokio>, LogStore<Tokio>, StateMachine<Tokio>, tempf
     > {
         let dir = tempfile::tempdir().unwrap();
         let volume = Arc::new(DirVolume::open(dir.path(), 8 << 20).unwrap());
-        let log = LogStore::open(volume.open_journal("log").unwrap(), 1 << 20).unwrap();
+        let log = LogStore::open((self.0)(&volume).unwrap(), 1 << 20).unwrap();
         let (machine, _) = StateMachine::open(volume, POLICY).unwrap();
         Ok((dir, log, machine))
     }
@@ -67,7 +70,12 @@ async fn the_memory_engine_passes_openrafts_suite() {
 
 #[tokio::test]
 async fn the_journal_passes_openrafts_suite() {
-    Suite::test_all(OnDisk).await.unwrap();
+    Suite::test_all(OnDisk(|volume| volume.open_journal("log"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_sled_engine_passes_openrafts_suite() {
+    Suite::test_all(OnDisk(|volume| volume.open_engine("log"))).await.unwrap();
 }
 
 fn id(term: u64, index: u64) -> LogId {

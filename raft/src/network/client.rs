@@ -1,21 +1,12 @@
 //! openraft's network interface, spoken over a [`Transport`].
 
-use std::{
-    collections::VecDeque,
-    future::Future,
-    io::Read,
-    marker::PhantomData,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::Future, io::Read, marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{
-    Stream,
+    Stream, StreamExt,
     future::{BoxFuture, Either, select},
-    stream::BoxStream,
+    stream::{self, BoxStream},
 };
 use openraft::{
     OptionalSend, RaftNetworkFactory, RaftNetworkV2,
@@ -39,7 +30,7 @@ use crate::{
     state_machine::SnapshotFile,
     types::{
         Environment, Member, NodeId, TypeConfig,
-        alias::{LeaderId, LogId, Snapshot, Vote},
+        alias::{LeaderId, Snapshot, Vote},
     },
 };
 
@@ -139,6 +130,45 @@ impl<E: Environment, T: Transport> PeerNetwork<E, T> {
         unexpected(&self.address)
     }
 
+    async fn append(
+        &self,
+        rpc: AppendEntriesRequest<TypeConfig<E>>,
+        timeout: Duration,
+    ) -> Result<AppendEntriesResponse<TypeConfig<E>>, RPCError<TypeConfig<E>>> {
+        let timeout = timeout.max(self.append_timeout_min);
+        let result = match self.call(PeerRequest::Append(rpc), timeout).await {
+            Ok(PeerResponse::Append(response)) => Ok(response),
+            Ok(_) => Err(self.unexpected()),
+            Err(error) => Err(error),
+        };
+        result.map_err(|e| self.rpc_error(RPCTypes::AppendEntries, e))
+    }
+
+    /// One of a row of appends; also says whether the next one of the row follows from it. Boxed: the
+    /// compiler cannot prove it `Send` within openraft's stream otherwise.
+    fn append_of_row(
+        &self,
+        rpc: AppendEntriesRequest<TypeConfig<E>>,
+        timeout: Duration,
+    ) -> BoxFuture<'_, (AppendResult<E>, bool)> {
+        Box::pin(async move {
+            let before = rpc.prev_log_id;
+            let last = rpc.entries.last().map(|entry| entry.log_id).or(before);
+            match self.append(rpc, timeout).await {
+                Ok(response) => {
+                    let partly = matches!(
+                        &response,
+                        AppendEntriesResponse::PartialSuccess(upto) if *upto != last
+                    );
+                    let result = response.into_stream_result(before, last);
+                    let goes_on = result.is_ok() && !partly;
+                    (Ok(result), goes_on)
+                }
+                Err(error) => (Err(error), false),
+            }
+        })
+    }
+
     /// An append got to the member before the one that it follows.
     fn overtaken(&self) -> RPCError<TypeConfig<E>> {
         let detail = "an append overtook the one before".to_owned();
@@ -215,115 +245,6 @@ impl<E: Environment, T: Transport> PeerNetwork<E, T> {
 type Appended<'s, E> = BoxStream<'s, AppendResult<E>>;
 type AppendResult<E> = Result<StreamAppendResult<TypeConfig<E>>, RPCError<TypeConfig<E>>>;
 
-/// A row of appends to one member, some of them under way at once.
-///
-/// A transport should deliver calls in the order in which they are first polled. The member refuses one
-/// that came too early, as a conflict with a log that it is about to have: that is a lost call, which
-/// openraft sends again, and no conflict, after which it would take the member for one that forgot.
-struct Pipeline<'s, E: Environment, T, S> {
-    network: &'s PeerNetwork<E, T>,
-    input: Option<S>,
-    timeout: Duration,
-    /// The newest entry that the member has confirmed in this row.
-    confirmed: Option<LogId>,
-    under_way: VecDeque<BoxFuture<'s, (AppendResult<E>, bool)>>,
-}
-
-impl<'s, E: Environment, T: Transport, S> Pipeline<'s, E, T, S> {
-    fn new(network: &'s PeerNetwork<E, T>, input: S, timeout: Duration) -> Self {
-        Self { network, input: Some(input), timeout, confirmed: None, under_way: VecDeque::new() }
-    }
-
-    /// Sends one; also says whether the next one of the row follows from it.
-    fn send(
-        &self,
-        rpc: AppendEntriesRequest<TypeConfig<E>>,
-    ) -> BoxFuture<'s, (AppendResult<E>, bool)> {
-        let (network, timeout) = (self.network, self.timeout);
-        Box::pin(async move {
-            let before = rpc.prev_log_id;
-            let last = rpc.entries.last().map(|entry| entry.log_id).or(before);
-            let result = match network.call(PeerRequest::Append(rpc), timeout).await {
-                Ok(PeerResponse::Append(response)) => Ok(response),
-                Ok(_) => Err(network.unexpected()),
-                Err(error) => Err(error),
-            };
-            match result {
-                Ok(response) => {
-                    let partly = matches!(
-                        &response,
-                        AppendEntriesResponse::PartialSuccess(upto) if *upto != last
-                    );
-                    let result = response.into_stream_result(before, last);
-                    let goes_on = result.is_ok() && !partly;
-                    (Ok(result), goes_on)
-                }
-                Err(error) => (Err(network.rpc_error(RPCTypes::AppendEntries, error)), false),
-            }
-        })
-    }
-}
-
-impl<E, T, S> Stream for Pipeline<'_, E, T, S>
-where
-    E: Environment,
-    T: Transport,
-    S: Stream<Item = AppendEntriesRequest<TypeConfig<E>>> + Unpin,
-{
-    type Item = AppendResult<E>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        loop {
-            if let Some(first) = this.under_way.front_mut()
-                && let Poll::Ready((result, goes_on)) = first.as_mut().poll(cx)
-            {
-                this.under_way.pop_front();
-                let result = match result {
-                    Ok(Ok(matching)) => {
-                        this.confirmed = this.confirmed.max(matching);
-                        Ok(Ok(matching))
-                    }
-                    Ok(Err(StreamAppendError::Conflict(at))) if Some(at) <= this.confirmed => {
-                        Err(this.network.overtaken())
-                    }
-                    other => other,
-                };
-                if !goes_on {
-                    // What was sent behind it is refused or the same again: nobody waits for it.
-                    this.input = None;
-                    this.under_way.clear();
-                }
-                return Poll::Ready(Some(result));
-            }
-            if this.under_way.len() >= APPENDS_UNDER_WAY {
-                return Poll::Pending;
-            }
-            let Some(input) = &mut this.input else {
-                return match this.under_way.is_empty() {
-                    true => Poll::Ready(None),
-                    false => Poll::Pending,
-                };
-            };
-            match Pin::new(input).poll_next(cx) {
-                // Polled for the first time with the next turn of the loop when it is the only one.
-                Poll::Ready(Some(rpc)) => {
-                    let mut sending = this.send(rpc);
-                    let behind_others = !this.under_way.is_empty();
-                    match behind_others.then(|| sending.as_mut().poll(cx)) {
-                        Some(Poll::Ready(done)) => {
-                            this.under_way.push_back(Box::pin(std::future::ready(done)));
-                        }
-                        Some(Poll::Pending) | None => this.under_way.push_back(sending),
-                    }
-                }
-                Poll::Ready(None) => this.input = None,
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
-}
-
 impl<E: Environment, T: Transport> RaftNetworkV2<TypeConfig<E>> for PeerNetwork<E, T> {
     type SnapshotData = SnapshotFile;
 
@@ -332,13 +253,7 @@ impl<E: Environment, T: Transport> RaftNetworkV2<TypeConfig<E>> for PeerNetwork<
         rpc: AppendEntriesRequest<TypeConfig<E>>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig<E>>, RPCError<TypeConfig<E>>> {
-        let timeout = option.soft_ttl().max(self.append_timeout_min);
-        let result = match self.call(PeerRequest::Append(rpc), timeout).await {
-            Ok(PeerResponse::Append(response)) => Ok(response),
-            Ok(_) => Err(self.unexpected()),
-            Err(error) => Err(error),
-        };
-        result.map_err(|e| self.rpc_error(RPCTypes::AppendEntries, e))
+        self.append(rpc, option.soft_ttl()).await
     }
 
     fn stream_append<'s, S>(
@@ -349,9 +264,32 @@ impl<E: Environment, T: Transport> RaftNetworkV2<TypeConfig<E>> for PeerNetwork<
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig<E>>> + OptionalSend + Unpin + 'static,
     {
-        let timeout = option.soft_ttl().max(self.append_timeout_min);
-        let appended: Appended<'s, E> = Box::pin(Pipeline::new(self, input, timeout));
-        Box::pin(std::future::ready(Ok(appended)))
+        let (network, timeout): (&'s Self, _) = (self, option.soft_ttl());
+        // Some are under way at once, and answered in order.
+        let sent =
+            input.map(move |rpc| network.append_of_row(rpc, timeout)).buffered(APPENDS_UNDER_WAY);
+        let row = stream::unfold(Some((sent, None)), move |state| async move {
+            let (mut sent, confirmed) = state?;
+            let (result, goes_on) = sent.next().await?;
+            // A transport should deliver calls in the order in which they are sent. The member refuses
+            // one that overtook another, as a conflict with a log that it is about to have: that is a
+            // lost call, which openraft sends again, and no conflict, after which it would take the
+            // member for one that forgot.
+            let result = match result {
+                Ok(Err(StreamAppendError::Conflict(at))) if Some(at) <= confirmed => {
+                    Err(network.overtaken())
+                }
+                other => other,
+            };
+            let confirmed = match &result {
+                Ok(Ok(matching)) => confirmed.max(*matching),
+                Ok(Err(_)) | Err(_) => confirmed,
+            };
+            // What was sent behind one that failed is refused or the same again: nobody waits for it.
+            Some((result, goes_on.then_some((sent, confirmed))))
+        });
+        let row: Appended<'s, E> = Box::pin(row);
+        Box::pin(std::future::ready(Ok(row)))
     }
 
     async fn vote(

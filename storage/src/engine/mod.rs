@@ -8,7 +8,7 @@ mod journal;
 mod memory;
 mod sled;
 
-use std::{fmt::Debug, fs::File, ops::RangeInclusive, path::Path};
+use std::{fmt::Debug, fs::File, ops::RangeInclusive, path::Path, sync::OnceLock};
 
 pub use self::{journal::JournalEngine, memory::MemoryEngine, sled::SledEngine};
 use crate::{
@@ -81,6 +81,25 @@ pub trait Engine: Debug + Send + Sync {
 
     /// Bytes on disk, roughly.
     fn disk_bytes(&self) -> u64;
+}
+
+/// The first failure of an engine, after which it accepts nothing more. See the contract of [`Engine`].
+#[derive(Debug, Default)]
+struct Failure(OnceLock<String>);
+
+impl Failure {
+    fn check(&self) -> Result<()> {
+        match self.0.get() {
+            Some(detail) => Err(Error::Failed { detail: detail.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn note(&self, error: Error) -> Error {
+        // The first failure is the one that tells the cause; a second one changes nothing.
+        let _ = self.0.set(error.to_string());
+        error
+    }
 }
 
 /// Refuses a value that the engine must not hold.
@@ -167,7 +186,13 @@ mod tests {
         let path = dir.path().join("db");
         let reopen = |engine: Arc<dyn Engine>| -> Arc<dyn Engine> {
             drop(engine);
-            Arc::new(SledEngine::open(&path, 8 << 20).unwrap())
+            // sled's own threads may hold the files for a moment after the engine is dropped.
+            loop {
+                match SledEngine::open(&path, 8 << 20) {
+                    Err(crate::Error::Locked { .. }) => std::thread::yield_now(),
+                    other => return Arc::new(other.unwrap()),
+                }
+            }
         };
         suite(Arc::new(SledEngine::open(&path, 8 << 20).unwrap()), reopen);
     }

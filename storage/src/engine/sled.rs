@@ -12,10 +12,9 @@ use std::{
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::OnceLock,
 };
 
-use super::{Batch, Engine, Scan, VALUE_BYTES_MAX, check_size, sync_dir};
+use super::{Batch, Engine, Failure, Scan, VALUE_BYTES_MAX, check_size, sync_dir};
 use crate::{
     error::{Error, Result},
     key::KEY_BYTES,
@@ -31,8 +30,7 @@ pub struct SledEngine {
     /// sled's own file, for the `fdatasync` that sled does not do.
     file: File,
     path: PathBuf,
-    /// The first failure. See the contract of [`Engine`].
-    failed: OnceLock<String>,
+    failed: Failure,
 }
 
 impl SledEngine {
@@ -67,26 +65,13 @@ impl SledEngine {
             .write(true)
             .open(&file_path)
             .map_err(|e| Error::io(format!("opening {}", file_path.display()), e))?;
-        let engine = Self { db, file, path: path.to_owned(), failed: OnceLock::new() };
+        let engine = Self { db, file, path: path.to_owned(), failed: Failure::default() };
         engine.sync()?;
         sync_dir(path)?;
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             sync_dir(parent)?;
         }
         Ok(engine)
-    }
-
-    fn check(&self) -> Result<()> {
-        match self.failed.get() {
-            Some(detail) => Err(Error::Failed { detail: detail.clone() }),
-            None => Ok(()),
-        }
-    }
-
-    fn fail(&self, error: Error) -> Error {
-        // The first failure is the one that tells the cause; a second one changes nothing.
-        let _ = self.failed.set(error.to_string());
-        error
     }
 }
 
@@ -105,7 +90,7 @@ impl Engine for SledEngine {
     }
 
     fn write(&self, batch: Batch) -> Result<()> {
-        self.check()?;
+        self.failed.check()?;
         let mut sled_batch = sled::Batch::default();
         for (key, value) in batch.writes {
             check_size(value.as_deref(), VALUE_BYTES_MAX)?;
@@ -114,14 +99,14 @@ impl Engine for SledEngine {
                 None => sled_batch.remove(key),
             }
         }
-        self.db.apply_batch(sled_batch).map_err(|e| self.fail(read_error(&self.path, e)))
+        self.db.apply_batch(sled_batch).map_err(|e| self.failed.note(read_error(&self.path, e)))
     }
 
     fn sync(&self) -> Result<()> {
-        self.check()?;
-        self.db.flush().map_err(|e| self.fail(read_error(&self.path, e)))?;
+        self.failed.check()?;
+        self.db.flush().map_err(|e| self.failed.note(read_error(&self.path, e)))?;
         self.file.sync_data().map_err(|e| {
-            self.fail(Error::io(format!("fdatasync of {}/db", self.path.display()), e))
+            self.failed.note(Error::io(format!("fdatasync of {}/db", self.path.display()), e))
         })
     }
 

@@ -15,11 +15,11 @@ use std::{
     fs,
     ops::{Bound, RangeInclusive},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use self::segment::{Frame, Segment, Tail};
-use super::{Batch, Engine, Pair, Scan, VALUE_BYTES_MAX, check_size, sync_dir};
+use super::{Batch, Engine, Failure, Pair, Scan, VALUE_BYTES_MAX, check_size, sync_dir};
 use crate::{
     error::{Error, Result},
     key::KEY_BYTES,
@@ -38,8 +38,7 @@ pub struct JournalEngine {
     dir: PathBuf,
     segment_bytes: u64,
     inner: Mutex<Inner>,
-    /// The first failure. See the contract of [`Engine`].
-    failed: OnceLock<String>,
+    failed: Failure,
 }
 
 /// Where a value lies.
@@ -85,7 +84,7 @@ impl JournalEngine {
             dir: dir.to_owned(),
             segment_bytes,
             inner: Mutex::new(inner),
-            failed: OnceLock::new(),
+            failed: Failure::default(),
         };
         {
             let mut inner = engine.lock();
@@ -102,19 +101,6 @@ impl JournalEngine {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A write that panics has not touched the index yet; what it left on disk is overwritten.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn check(&self) -> Result<()> {
-        match self.failed.get() {
-            Some(detail) => Err(Error::Failed { detail: detail.clone() }),
-            None => Ok(()),
-        }
-    }
-
-    fn fail(&self, error: Error) -> Error {
-        // The first failure is the one that tells the cause; a second one changes nothing.
-        let _ = self.failed.set(error.to_string());
-        error
     }
 
     /// Begins a new segment with room for a frame of so many bytes. The one before is synced first, so
@@ -337,7 +323,7 @@ impl Engine for JournalEngine {
     }
 
     fn write(&self, batch: Batch) -> Result<()> {
-        self.check()?;
+        self.failed.check()?;
         for (_, value) in &batch.writes {
             check_size(value.as_deref(), VALUE_BYTES_MAX)?;
         }
@@ -346,15 +332,15 @@ impl Engine for JournalEngine {
         }
         let mut inner = self.lock();
         let deletes = batch.writes.iter().any(|(_, value)| value.is_none());
-        self.append(&mut inner, &batch).map_err(|e| self.fail(e))?;
+        self.append(&mut inner, &batch).map_err(|e| self.failed.note(e))?;
         if deletes {
-            self.release(&mut inner).map_err(|e| self.fail(e))?;
+            self.release(&mut inner).map_err(|e| self.failed.note(e))?;
         }
         Ok(())
     }
 
     fn sync(&self) -> Result<()> {
-        self.check()?;
+        self.failed.check()?;
         let (last, next) = {
             let inner = self.lock();
             if inner.durable == inner.next && inner.next > 0 {
@@ -363,7 +349,7 @@ impl Engine for JournalEngine {
             (inner.segments.last_key_value().map(|(_, last)| last.share()), inner.next)
         };
         if let Some(last) = last {
-            last.sync().map_err(|e| self.fail(e))?;
+            last.sync().map_err(|e| self.failed.note(e))?;
         }
         let mut inner = self.lock();
         inner.durable = inner.durable.max(next);
