@@ -12,7 +12,7 @@ SECONDS ?= 5
 OUT ?= target/bench.jsonl
 
 .DEFAULT_GOAL := help
-.PHONY: help build test verify fix chaos power-cut bench instructions instructions-record \
+.PHONY: help build test verify fix chaos power-cut bench endurance instructions instructions-record \
 	cluster-up cluster-down cluster-reset cluster-status node-kill node-up
 
 help:
@@ -32,6 +32,8 @@ help:
 	@echo "make chaos [ARGS='--seconds 60']        kill nodes under load and check what is left"
 	@echo "make bench [PEERS=etcd,postgres] [ROUNDS=5] [SECONDS=5] [OUT=target/bench.jsonl]"
 	@echo "                                        how fast it is, beside others; see docs/PERFORMANCE.md"
+	@echo "make endurance                          ten million orders, and a follower that was away; deletes"
+	@echo "                                        this checkout's data"
 
 build:
 	cargo build --release
@@ -66,6 +68,9 @@ instructions-record:
 bench:
 	scripts/bench.sh $(if $(PEERS),--peers $(PEERS)) --rounds $(ROUNDS) --seconds $(SECONDS) \
 		--out $(OUT) --document docs/PERFORMANCE.md $(ARGS)
+
+endurance:
+	scripts/endurance.sh
 
 cluster-up:
 	@scripts/cluster.sh up $(PROFILE)

@@ -345,7 +345,7 @@ status() {
 }
 
 kill_one() {
-    local name=${1:-} profile pid reply
+    local name=${1:-} profile pid reply address tries
     [[ -n $name ]] || die "which one? For instance: make node-kill NODE=node2, or NODE=leader"
     if [[ $name == leader ]]; then
         need_binary
@@ -359,6 +359,13 @@ kill_one() {
     pid=$(pid_of "$profile" "$name") || die "$name is not running; make node-up NODE=$name starts it"
     kill -KILL "$pid"
     while is_running "$profile" "$name"; do sleep 0.05; done
+    # A process gives its memory back before its listeners close.
+    for address in $(listens_of "$profile" "$name"); do
+        for ((tries = 0; tries < STOP_SECONDS * 20; tries++)); do
+            port_in_use "$address" || break
+            sleep 0.05
+        done
+    done
     rm -f "run/$name/pid"
     say "$name (pid $pid) killed; make node-up NODE=$name brings it back"
 }

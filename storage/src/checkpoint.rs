@@ -113,7 +113,7 @@ fn pack<T: Serialize>(
         return Ok(());
     }
     for number in sequence.chunks_from(packed) {
-        blob::put(engine, batch, key(number), &codec::encode(&sequence.chunk(number)))?;
+        blob::put(engine, batch, key(number), &codec::pack(&sequence.chunk(number))?)?;
     }
     Ok(())
 }

@@ -61,6 +61,23 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
     Ok(value)
 }
 
+/// How hard records of the history are compressed: the fastest of zstd's regular levels.
+const PACK_LEVEL: i32 = 1;
+
+/// Encodes and compresses a value: for what is written once, kept long, and much alike (RFC 8878).
+pub fn pack<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
+    let bytes = encode(value);
+    zstd::bulk::compress(&bytes, PACK_LEVEL).map_err(|e| Error::io("compressing a record", e))
+}
+
+/// Decodes what [`pack`] made.
+pub fn unpack<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
+    // A frame that claims more than this is refused before anything is allocated for it.
+    let bytes = zstd::bulk::decompress(bytes, RECORD_BYTES_MAX)
+        .map_err(|e| Error::corrupt(what, e.to_string()))?;
+    decode(&bytes, what)
+}
+
 /// Encodes a value with version and checksum in front.
 pub fn seal<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
@@ -154,6 +171,24 @@ mod tests {
         newer[1..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
         let error = unseal::<u64>(&newer, "test").unwrap_err();
         assert!(matches!(error, Error::UnknownFormat { version: 9, .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_packed_is_smaller_and_damage_is_an_error() {
+        let value: Vec<String> = (0..1000).map(|n| format!("Distributed systems {n}")).collect();
+        let packed = pack(&value).unwrap();
+        assert!(packed.len() * 4 < encode(&value).len(), "{} bytes", packed.len());
+        assert_eq!(unpack::<Vec<String>>(&packed, "it").unwrap(), value);
+        assert!(unpack::<Vec<String>>(&packed[..packed.len() - 1], "it").unwrap_err().is_damage());
+        assert!(unpack::<Vec<String>>(b"no frame", "it").unwrap_err().is_damage());
+    }
+
+    #[test]
+    fn a_frame_that_claims_to_be_huge_is_refused_unread() {
+        // A frame header (RFC 8878, section 3.1.1) with a content size of 2^63, and no content.
+        let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0xe0];
+        frame.extend_from_slice(&(1u64 << 63).to_le_bytes());
+        assert!(unpack::<Vec<u8>>(&frame, "it").unwrap_err().is_damage());
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl History {
 /// Reads a packed chunk.
 pub(crate) fn read_chunk<T: DeserializeOwned>(engine: &dyn Engine, key: Key) -> Result<Chunk<T>> {
     match blob::get(engine, key)? {
-        Some(bytes) => codec::decode(&bytes, &format!("{key:?}")),
+        Some(bytes) => codec::unpack(&bytes, &format!("{key:?}")),
         None => Err(Error::corrupt(format!("{key:?}"), "it is missing")),
     }
 }

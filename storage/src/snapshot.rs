@@ -57,7 +57,7 @@ pub fn export(view: &View, out: &mut dyn Write) -> Result<u64> {
     export_history(view, &mut writer, &state.orders, Key::Orders)?;
     export_history(view, &mut writer, &state.ledger, Key::Ledger)?;
     for number in state.keys.chunks_from(state.keys.base()) {
-        writer.frame(Key::Keys(number), &codec::encode(&state.keys.chunk(number)))?;
+        writer.frame(Key::Keys(number), &codec::pack(&state.keys.chunk(number))?)?;
     }
     writer.end()
 }
@@ -75,7 +75,7 @@ fn export_history<T: serde::Serialize>(
         writer.frame(key(number), &bytes)?;
     }
     for number in sequence.chunks_from(sequence.base()) {
-        writer.frame(key(number), &codec::encode(&sequence.chunk(number)))?;
+        writer.frame(key(number), &codec::pack(&sequence.chunk(number))?)?;
     }
     Ok(())
 }
