@@ -13,6 +13,7 @@ OUT ?= target/bench.jsonl
 
 .DEFAULT_GOAL := help
 .PHONY: help build test verify fix chaos power-cut bench endurance instructions instructions-record \
+	openapi-check \
 	cluster-up cluster-down cluster-reset cluster-status node-kill node-up
 
 help:
@@ -28,6 +29,7 @@ help:
 	@echo "make fix                                format and apply the lints' suggestions"
 	@echo "make instructions                       count instructions under valgrind, against the recorded"
 	@echo "make instructions-record                record what is counted now"
+	@echo "make openapi-check                      hold the interface against its OpenAPI document"
 	@echo "make power-cut [CUTS=20]                cut the power of real file systems under load; as root"
 	@echo "make chaos [ARGS='--seconds 60']        kill nodes under load and check what is left"
 	@echo "make bench [PEERS=etcd,postgres] [ROUNDS=5] [SECONDS=5] [OUT=target/bench.jsonl]"
@@ -64,6 +66,9 @@ instructions:
 
 instructions-record:
 	scripts/instructions.sh record
+
+openapi-check:
+	scripts/openapi-check.sh
 
 bench:
 	scripts/bench.sh $(if $(PEERS),--peers $(PEERS)) --rounds $(ROUNDS) --seconds $(SECONDS) \

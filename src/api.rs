@@ -6,6 +6,7 @@
 mod object;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub(crate) use object::Object;
 
@@ -39,6 +40,10 @@ pub mod header {
     pub const X_CACHE: &str = "x-cache";
     /// The problem code, on the seed's replies whose body has no room for it.
     pub const CODE: &str = "pygmy-code";
+    /// What is left of the client's rate limit.
+    pub const RATE_LIMIT: &str = "ratelimit";
+    /// What the client's rate limit is.
+    pub const RATE_LIMIT_POLICY: &str = "ratelimit-policy";
     /// The write's outcome, on the seed's replies whose body has no room for it.
     pub const OUTCOME: &str = "pygmy-outcome";
 }
@@ -58,6 +63,10 @@ pub const TITLE_BYTES_MAX: usize = 1_000;
 pub const TOPIC_BYTES_MAX: usize = 200;
 /// The longest customer or reference, in bytes of UTF-8.
 pub const REFERENCE_BYTES_MAX: usize = 200;
+/// The longest reason of a cancellation, in bytes of UTF-8.
+pub const CANCEL_REASON_BYTES_MAX: usize = 200;
+/// For how many seconds a reservation holds when the request does not say.
+pub const RESERVATION_TTL_SECONDS_DEFAULT: u64 = 900;
 /// The largest price and the largest stock. Far from overflow even when multiplied.
 pub const AMOUNT_MAX: u64 = 1_000_000_000_000;
 /// The longest idempotency key, in bytes of visible ASCII.
@@ -67,8 +76,38 @@ pub const PAGE_LIMIT_MAX: usize = 1_000;
 /// The rows of a page when the request does not say.
 pub const PAGE_LIMIT_DEFAULT: usize = 100;
 
+/// The ranges of the policy's settings, here and in the configuration.
+pub mod policy_range {
+    use std::ops::RangeInclusive;
+
+    use super::AMOUNT_MAX;
+
+    /// Hours that an idempotency key is remembered.
+    pub const KEY_RETENTION_HOURS: RangeInclusive<u64> = 1..=8760;
+    /// Idempotency keys that are remembered.
+    pub const KEY_LIMIT: RangeInclusive<u64> = 1..=100_000_000;
+    /// What a sold-out item is restocked to.
+    pub const RESTOCK_QUANTITY: RangeInclusive<u64> = 1..=AMOUNT_MAX;
+    /// Seconds between restocks.
+    pub const RESTOCK_INTERVAL_S: RangeInclusive<u64> = 1..=86_400;
+    /// Changes that are kept.
+    pub const CHANGE_HISTORY: RangeInclusive<u64> = 1..=100_000_000;
+    /// Prices that are kept of an item.
+    pub const PRICE_HISTORY: RangeInclusive<u64> = 1..=10_000;
+    /// Reservations that hold at a time.
+    pub const RESERVATION_LIMIT: RangeInclusive<u64> = 1..=10_000_000;
+    /// Ended reservations that are kept.
+    pub const RESERVATION_HISTORY: RangeInclusive<u64> = 0..=10_000_000;
+    /// Seconds that a reservation may hold.
+    pub const RESERVATION_TTL_MAX_S: RangeInclusive<u64> = 1..=31_536_000;
+}
+/// The longest row of an import, in bytes.
+pub const IMPORT_ROW_BYTES_MAX: usize = 64 * 1024;
+/// The most rows of an import whose problems are told.
+pub const IMPORT_PROBLEMS_MAX: usize = 100;
+
 /// How fresh a read must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Consistency {
     /// Reflects every write that was confirmed before the read began.
@@ -92,7 +131,7 @@ impl Consistency {
 }
 
 /// An item as the interface shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Item {
     /// The item number.
     pub id: u64,
@@ -116,105 +155,220 @@ pub struct Item {
     pub updated_at: String,
 }
 
+/// `GET /v1/topics`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Topics {
+    /// The topics that have items, by name.
+    pub topics: Vec<Topic>,
+}
+
+/// A topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Topic {
+    /// Its name.
+    pub topic: String,
+    /// How many items are listed under it.
+    pub items: usize,
+}
+
 /// `PUT /v1/items/{id}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PutItem {
     /// The title.
+    #[schema(min_length = 1, max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     pub title: String,
     /// The topic it is listed under.
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     pub topic: String,
     /// Price in cents.
+    #[schema(maximum = 1_000_000_000_000u64)]
     pub price_cents: u64,
     /// Pieces in the store. May be left out on replace, and is 0 on create then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 1_000_000_000_000u64)]
     pub stock: Option<u64>,
 }
 
+/// `POST /v1/items`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewItem {
+    /// The title.
+    #[schema(min_length = 1, max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
+    pub title: String,
+    /// The topic it is listed under.
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
+    pub topic: String,
+    /// Price in cents.
+    #[schema(maximum = 1_000_000_000_000u64)]
+    pub price_cents: u64,
+    /// Pieces in the store; 0 when left out.
+    #[serde(default)]
+    #[schema(maximum = 1_000_000_000_000u64)]
+    pub stock: u64,
+}
+
+/// `PATCH /v1/items/{id}`: a JSON merge patch (RFC 7396). What is left out stays as it is; an item
+/// has all of these, so that none can be null.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PatchItem {
+    /// The new title.
+    #[serde(
+        default,
+        deserialize_with = "object::not_null",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(
+        nullable = false,
+        min_length = 1,
+        max_length = 1000,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"
+    )]
+    pub title: Option<String>,
+    /// The new topic.
+    #[serde(
+        default,
+        deserialize_with = "object::not_null",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(
+        nullable = false,
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"
+    )]
+    pub topic: Option<String>,
+    /// The new price in cents.
+    #[serde(
+        default,
+        deserialize_with = "object::not_null",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(nullable = false, maximum = 1_000_000_000_000u64)]
+    pub price_cents: Option<u64>,
+}
+
+/// `GET /v1/items/{id}/prices`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Prices {
+    /// The prices that are kept, oldest first; the last one is in force.
+    pub prices: Vec<Price>,
+    /// The lowest price that was in force at any moment of the last 30 days; null where what is kept
+    /// reaches back neither so far nor to the item's creation.
+    pub lowest_30_days_cents: Option<u64>,
+}
+
+/// A price of an item, and when it was in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Price {
+    /// The price in cents.
+    pub price_cents: u64,
+    /// Log time of its beginning, RFC 3339 UTC.
+    pub from: String,
+    /// Log time of its end, RFC 3339 UTC; null for the one in force.
+    pub to: Option<String>,
+}
+
 /// `POST /v1/items/{id}/stock`: either `delta` or `set`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeStock {
     /// Pieces to add, or to take away when negative.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = -1_000_000_000_000i64, maximum = 1_000_000_000_000i64)]
     pub delta: Option<i64>,
     /// Pieces that there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 1_000_000_000_000u64)]
     pub set: Option<u64>,
     /// `received`, `count`, `damaged`, `returned` or `correction`.
+    #[schema(pattern = "^(received|count|damaged|returned|correction)$")]
     pub reason: String,
     /// The caller's own reference, kept in the ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     pub reference: Option<String>,
 }
 
 /// `POST /v1/orders`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOrder {
     /// What is ordered; all lines or none.
     #[serde(deserialize_with = "object::list")]
+    #[schema(min_items = 1, max_items = 100)]
     pub lines: Vec<NewOrderLine>,
     /// Who orders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     pub customer: Option<String>,
     /// The caller's own reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     pub reference: Option<String>,
 }
 
 /// One line of a [`NewOrder`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOrderLine {
     /// The item number.
     pub item: u64,
     /// Pieces, at least 1.
+    #[schema(minimum = 1, maximum = 1_000_000u64)]
     pub quantity: u64,
     /// Refuse the order when the price is another by now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 1_000_000_000_000u64)]
     pub expected_price_cents: Option<u64>,
 }
 
 /// `POST /v1/orders/batch`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOrderBatch {
     /// Whether all orders are placed or none; otherwise each stands for itself.
     pub atomic: bool,
     /// The orders.
     #[serde(deserialize_with = "object::list")]
+    #[schema(min_items = 1, max_items = 1000)]
     pub orders: Vec<NewBatchOrder>,
 }
 
 /// One order of a [`NewOrderBatch`]: a [`NewOrder`] that may have an idempotency key of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewBatchOrder {
     /// What is ordered; all lines or none.
     #[serde(deserialize_with = "object::list")]
+    #[schema(min_items = 1, max_items = 100)]
     pub lines: Vec<NewOrderLine>,
     /// Who orders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     pub customer: Option<String>,
     /// The caller's own reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     pub reference: Option<String>,
     /// The key under which this order is placed once, alone or in any batch. All orders of a batch
     /// have one, or none has; then the batch may have one in its header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 255, pattern = r"^[\x21-\x7e]+$")]
     pub idempotency_key: Option<String>,
 }
 
 /// What came of a [`NewOrderBatch`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OrderBatch {
     /// What came of each order, in order.
     pub results: Vec<OrderResult>,
 }
 
 /// What came of one order of a batch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OrderResult {
     /// What came of it.
     pub status: OrderResultStatus,
@@ -229,7 +383,7 @@ pub struct OrderResult {
 }
 
 /// See [`OrderResult`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderResultStatus {
     /// The order exists.
@@ -253,7 +407,7 @@ impl OrderResultStatus {
 }
 
 /// An order as the interface shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Order {
     /// The order number: dense, from 1, in log order.
     pub id: u64,
@@ -261,7 +415,7 @@ pub struct Order {
     pub lines: Vec<OrderLine>,
     /// Sum of the lines, in cents.
     pub total_cents: u64,
-    /// `placed`.
+    /// `placed` or `cancelled`.
     pub status: String,
     /// Who ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -273,10 +427,19 @@ pub struct Order {
     pub placed_at: String,
     /// Log index of the sale.
     pub index: u64,
+    /// The reservation that was confirmed by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<u64>,
+    /// `cancelled`: log time of the cancellation, RFC 3339 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled_at: Option<String>,
+    /// `cancelled`: why, if somebody said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_reason: Option<String>,
 }
 
 /// One line of an [`Order`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OrderLine {
     /// The item number.
     pub item: u64,
@@ -288,8 +451,84 @@ pub struct OrderLine {
     pub unit_price_cents: u64,
 }
 
+/// `POST /v1/orders/{id}/cancel`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CancelOrder {
+    /// Why; kept with the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
+    pub reason: Option<String>,
+}
+
+/// `POST /v1/reservations`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewReservation {
+    /// What is held; all lines or none.
+    #[serde(deserialize_with = "object::list")]
+    #[schema(min_items = 1, max_items = 100)]
+    pub lines: Vec<NewOrderLine>,
+    /// For how long, in seconds. The store's policy has the most.
+    #[serde(default = "reservation_ttl_default")]
+    #[schema(minimum = 1, default = 900)]
+    pub ttl_seconds: u64,
+    /// For whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
+    pub customer: Option<String>,
+    /// The caller's own reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
+    pub reference: Option<String>,
+}
+
+fn reservation_ttl_default() -> u64 {
+    RESERVATION_TTL_SECONDS_DEFAULT
+}
+
+/// A reservation as the interface shows it: pieces held until it is confirmed, released or over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reservation {
+    /// The reservation number: dense, from 1, in log order.
+    pub id: u64,
+    /// What is held, at the titles and prices of the reservation.
+    pub lines: Vec<OrderLine>,
+    /// Sum of the lines, in cents.
+    pub total_cents: u64,
+    /// `held`, `confirmed`, `released` or `expired`.
+    pub status: String,
+    /// `confirmed`: the order that came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<u64>,
+    /// For whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
+    /// The caller's own reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// Log time of the creation, RFC 3339 UTC.
+    pub created_at: String,
+    /// Log time at which it ends by itself, RFC 3339 UTC.
+    pub expires_at: String,
+    /// Log time of its end, RFC 3339 UTC; not there while it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+    /// Log index of the creation.
+    pub index: u64,
+}
+
+/// `GET /v1/reservations`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReservationPage {
+    /// The rows.
+    pub reservations: Vec<Reservation>,
+    /// What to send as `cursor` for the next page; null on the last one.
+    pub next_cursor: Option<String>,
+}
+
 /// `GET /v1/items`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ItemPage {
     /// The rows.
     pub items: Vec<Item>,
@@ -298,7 +537,7 @@ pub struct ItemPage {
 }
 
 /// `GET /v1/orders`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OrderPage {
     /// The rows.
     pub orders: Vec<Order>,
@@ -306,8 +545,40 @@ pub struct OrderPage {
     pub next_cursor: Option<String>,
 }
 
+/// `GET /v1/items/{id}/ledger`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LedgerPage {
+    /// The rows, newest first.
+    pub rows: Vec<LedgerRow>,
+    /// What to send as `cursor` for the next page; null on the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// A change of an item's stock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LedgerRow {
+    /// Pieces more, or fewer when negative.
+    pub delta: i64,
+    /// `sold`, `cancelled`, `received`, `count`, `damaged`, `returned`, `correction`, `restock` or
+    /// `deleted`.
+    pub reason: String,
+    /// The reference of whoever changed it, or of the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// `sold` and `cancelled`: the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<u64>,
+    /// `sold`: the reservation that was confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<u64>,
+    /// Log index of the change.
+    pub index: u64,
+    /// Log time of the change, RFC 3339 UTC.
+    pub at: String,
+}
+
 /// `GET /v1/changes`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChangePage {
     /// The rows, in log order.
     pub changes: Vec<Change>,
@@ -316,18 +587,69 @@ pub struct ChangePage {
 }
 
 /// Something that changed at an index.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Change {
     /// Log index of the change.
     pub index: u64,
-    /// `item` or `order`.
+    /// `item`, `order`, `reservation` or `policy`.
     pub kind: String,
-    /// The item or order number.
+    /// The item, order or reservation number; 0 for the policy.
     pub id: u64,
+    /// `created`, `changed`, `deleted`, `cancelled`, `confirmed`, `released` or `expired`.
+    pub what: String,
+}
+
+/// A row of an import or of an export of items.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ItemRow {
+    /// The item number.
+    pub id: u64,
+    /// The title.
+    pub title: String,
+    /// The topic it is listed under.
+    pub topic: String,
+    /// Price in cents.
+    pub price_cents: u64,
+    /// Pieces in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stock: Option<u64>,
+}
+
+/// What came of `POST /v1/import`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Import {
+    /// Whether this is what would happen, and nothing did.
+    pub dry_run: bool,
+    /// Rows of the file, the header line and empty lines aside.
+    pub rows: u64,
+    /// Items that are new.
+    pub created: u64,
+    /// Items that are another than before.
+    pub replaced: u64,
+    /// Rows that said what was there.
+    pub unchanged: u64,
+    /// Rows that were refused; the others are in.
+    pub refused: u64,
+    /// What is wrong with the rows that were refused, by line.
+    pub problems: Vec<RowProblem>,
+    /// How many more rows were refused than `problems` tells of.
+    pub problems_left_out: u64,
+}
+
+/// What is wrong with a row of an import.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+pub struct RowProblem {
+    /// The line of the file on which the row begins, from 1.
+    pub line: u64,
+    /// The column, or the RFC 6901 JSON pointer into the line; empty for the row as a whole.
+    pub pointer: String,
+    /// What is wrong with it.
+    pub detail: String,
 }
 
 /// `GET /v1/cluster`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Cluster {
     /// The cluster's id, minted at bootstrap.
     pub cluster_id: String,
@@ -335,12 +657,15 @@ pub struct Cluster {
     pub leader: Option<String>,
     /// The Raft term.
     pub term: u64,
+    /// Whether maintenance is on, as far as the answering member has applied the log.
+    #[serde(default)]
+    pub maintenance: bool,
     /// Everybody who takes part.
     pub members: Vec<Member>,
 }
 
 /// A row of [`Cluster`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Member {
     /// The member's name.
     pub name: String,
@@ -366,8 +691,51 @@ pub struct Member {
     pub version: Option<String>,
 }
 
+/// `POST /v1/cluster/maintenance`, and its reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Maintenance {
+    /// Whether writes are refused.
+    pub on: bool,
+}
+
+/// `GET` and `PUT /v1/policy`: the replicated settings, the same for every member whatever its
+/// configuration. A `PUT` replaces all of them. Their version is the ETag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Hours that an idempotency key is remembered, in log time.
+    #[schema(minimum = 1, maximum = 8760)]
+    pub key_retention_hours: u64,
+    /// Idempotency keys that are remembered at most.
+    #[schema(minimum = 1, maximum = 100_000_000u64)]
+    pub key_limit: u64,
+    /// What a sold-out item is restocked to.
+    #[schema(minimum = 1, maximum = 1_000_000_000_000u64)]
+    pub restock_quantity: u64,
+    /// Seconds between restocks; null or left out for never.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 86_400)]
+    pub restock_interval_s: Option<u64>,
+    /// Changes that are kept for those who follow them.
+    #[schema(minimum = 1, maximum = 100_000_000u64)]
+    pub change_history: u64,
+    /// Prices that are kept of an item.
+    #[schema(minimum = 1, maximum = 10_000)]
+    pub price_history: u64,
+    /// Reservations that hold at a time.
+    #[schema(minimum = 1, maximum = 10_000_000u64)]
+    pub reservation_limit: u64,
+    /// Ended reservations that are kept.
+    #[schema(maximum = 10_000_000u64)]
+    pub reservation_history: u64,
+    /// Seconds that a reservation may hold, in log time.
+    #[schema(minimum = 1, maximum = 31_536_000u64)]
+    pub reservation_ttl_max_s: u64,
+}
+
 /// `GET /v1/verify`: what a replica found when it derived its state anew.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verification {
     /// The member that checked itself.
     pub node: String,
@@ -384,7 +752,7 @@ pub struct Verification {
 }
 
 /// The state hash at an index.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HashAt {
     /// The log index.
     pub index: u64,
@@ -393,7 +761,7 @@ pub struct HashAt {
 }
 
 /// One check of a [`Verification`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Check {
     /// What was checked.
     pub name: String,
@@ -404,7 +772,7 @@ pub struct Check {
 }
 
 /// Whether a write took effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WriteOutcome {
     /// It did.
@@ -416,7 +784,7 @@ pub enum WriteOutcome {
 }
 
 /// An error: RFC 9457 `application/problem+json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// `about:blank#<code>`: a stable name for the kind of problem.
     #[serde(rename = "type")]
@@ -449,16 +817,22 @@ pub struct Problem {
     /// `out_of_stock`: pieces there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available: Option<u64>,
-    /// `version_mismatch`: the item's version.
+    /// `version_mismatch`: the version of the item or of the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_version: Option<u64>,
+    /// `wrong_state`: where the order or the reservation stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// `history_gone`: the oldest index that can be given as `after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_after: Option<u64>,
     /// `malformed`, `invalid`: every place that is wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
 }
 
 /// A place in a request that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FieldError {
     /// RFC 6901 JSON pointer into the body, or the name of a parameter or header.
     pub pointer: String,

@@ -1,5 +1,6 @@
 //! Pygmy: a replicated catalog and order store with an HTTP facade.
 
+mod amount;
 pub mod api;
 pub mod bench;
 pub mod cli;

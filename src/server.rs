@@ -21,6 +21,7 @@ use crate::{
     facade::{Facade, Settings as FacadeSettings},
     http::{
         node::{Settings as ApiSettings, router as api_router},
+        rate_limit::RateLimit,
         serve::{self, Limits},
     },
 };
@@ -61,6 +62,7 @@ pub async fn serve_node(config: NodeConfig) -> anyhow::Result<()> {
     let transport = HttpTransport::new().context("setting up the peer client")?;
     let node =
         Node::<Tokio, _>::start(Arc::new(volume), node_settings(&config)?, transport).await?;
+    drop(tokio::spawn(node.keep_index()));
 
     let (stop, stopping) = watch::channel(false);
     let stopped = |mut stopping: watch::Receiver<bool>| async move {
@@ -79,9 +81,11 @@ pub async fn serve_node(config: NodeConfig) -> anyhow::Result<()> {
         max_connections: config.api.max_connections,
         header_timeout: Duration::from_millis(config.api.header_timeout_ms),
         first_byte_timeout: Duration::from_millis(config.api.header_timeout_ms),
+        tell_peer: config.api.rate_limit.is_some(),
         ..Limits::default()
     };
-    let app = api_router(node.clone(), api_settings(&config));
+    let (drain, draining) = watch::channel(false);
+    let app = api_router(node.clone(), api_settings(&config), draining);
     let mut api = tokio::spawn(serve::serve(api_listener, app, limits, stopped(stopping), DRAIN));
 
     let establishing = node.clone();
@@ -106,6 +110,8 @@ pub async fn serve_node(config: NodeConfig) -> anyhow::Result<()> {
         // Whatever is in memory may be wrong: nothing is finished, nothing is written.
         bail!("{fault}");
     }
+    // Those who follow go on elsewhere before anybody else has to.
+    drain.send_replace(true);
     node.hand_over().await;
     stop.send_replace(true);
     match api.await {
@@ -140,6 +146,7 @@ pub async fn serve_facade(config: FacadeConfig) -> anyhow::Result<()> {
         max_connections: section.max_connections,
         header_timeout: Duration::from_millis(section.header_timeout_ms),
         first_byte_timeout: Duration::from_millis(section.header_timeout_ms),
+        tell_peer: section.rate_limit.is_some(),
         ..Limits::default()
     };
     let facade = Facade::start(FacadeSettings {
@@ -150,8 +157,10 @@ pub async fn serve_facade(config: FacadeConfig) -> anyhow::Result<()> {
         cache_ttl: Duration::from_secs(section.cache_ttl_s),
         cache_entries: section.cache_entries,
         max_in_flight: section.max_in_flight,
+        max_feeds: section.max_feeds,
         body_limit: section.body_limit_bytes,
         legacy_get_buy: section.legacy_get_buy,
+        rate_limit: section.rate_limit.map(RateLimit::new),
         ..FacadeSettings::default()
     });
     let told = facade.clone();
@@ -204,6 +213,11 @@ fn api_settings(config: &NodeConfig) -> ApiSettings {
         max_in_flight: config.api.max_in_flight,
         max_batch_orders: config.api.max_batch_orders,
         legacy_get_buy: config.api.legacy_get_buy,
+        rate_limit: config.api.rate_limit.clone().map(RateLimit::new),
+        max_feeds: config.api.max_feeds,
+        feed_comment_interval: Duration::from_secs(config.api.feed_comment_s),
+        import_limit_bytes: config.api.import_limit_bytes,
+        max_imports: config.api.max_imports,
     }
 }
 
@@ -236,6 +250,11 @@ fn node_settings(config: &NodeConfig) -> anyhow::Result<Settings> {
             restock_interval_ms: policy
                 .restock
                 .then(|| policy.restock_interval_s.saturating_mul(1000)),
+            change_history: policy.change_history,
+            price_history: policy.price_history,
+            reservation_limit: policy.reservation_limit,
+            reservation_history: policy.reservation_history,
+            reservation_ttl_max_ms: policy.reservation_ttl_max_s.saturating_mul(1000),
         },
         failure_window: Duration::from_millis(config.cluster.failure_window_ms),
         waiting_max: WAITING_MAX,

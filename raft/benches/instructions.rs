@@ -84,7 +84,7 @@ impl Store {
         let index = self.working.state().applied().map_or(0, |index| index + 1);
         black_box(apply(&mut self.working, index, &proposal, &mut self.effects));
         self.effects.items.clear();
-        self.effects.orders.clear();
+        self.effects.reservations.clear();
     }
 
     fn apply_all(&mut self, entries: &[Vec<u8>], rounds: u64) {

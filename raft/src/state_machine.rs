@@ -2,13 +2,12 @@
 //! the state, and writes checkpoints and snapshots behind the apply.
 
 use std::{
-    collections::BTreeSet,
     io::{self, Read},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::{Stream, StreamExt, stream};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
@@ -18,13 +17,13 @@ use openraft::{
 use pygmy_storage::{
     Error,
     apply::{self, Effects},
-    catalog::ItemId,
-    checkpoint::page_of,
+    checkpoint::Dirty,
     codec,
     command::{Applied, Outcome, Proposal},
-    history::History,
+    history::{History, Pin},
     orders::OrderId,
     query::View,
+    search::Index,
     state::{Packed, State},
     store::{self, Origin, StateStore},
     volume::Volume,
@@ -58,28 +57,50 @@ pub struct CheckpointPolicy {
 /// What the state machine shares with readers.
 #[derive(Debug)]
 pub struct Published {
-    view: ArcSwap<View>,
+    /// The newest one; the feed answers from it too.
+    view: Arc<ArcSwap<View>>,
     /// The number of applied entries, which is the index of the next one.
     applied: Progress,
     checkpointed: Progress,
+    /// Finds items by words; behind the state, and absent at first.
+    index: ArcSwapOption<Index>,
     /// The live feed of what changed.
     pub changes: ChangeFeed,
 }
 
 impl Published {
     fn new(view: View) -> Self {
-        let next = next_index(&view.state);
+        let (next, index) = (next_index(&view.state), view.index());
+        let view = Arc::new(ArcSwap::from_pointee(view));
         Self {
-            changes: ChangeFeed::new(view.index()),
-            view: ArcSwap::from_pointee(view),
+            changes: ChangeFeed::new(view.clone(), index),
+            view,
             applied: Progress::new(next),
             checkpointed: Progress::new(next),
+            index: ArcSwapOption::empty(),
         }
     }
 
     /// The newest state.
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// The search index, for views that are taken after it.
+    pub fn index(&self) -> Option<Arc<Index>> {
+        self.index.load_full()
+    }
+
+    /// Lets the search index catch up with the state, and says whether it had to. By one caller at a
+    /// time, and not on a thread that serves others: the first one of a large catalog takes seconds.
+    pub(crate) fn advance_index(&self) -> bool {
+        let before = self.index();
+        let advanced = Index::advance(before.as_deref(), &self.view().state);
+        let is_new = advanced.is_some();
+        if let Some(index) = advanced {
+            self.index.store(Some(Arc::new(index)));
+        }
+        is_new
     }
 
     /// The index of the first entry that is in no checkpoint.
@@ -93,18 +114,16 @@ impl Published {
         self.view()
     }
 
-    fn publish(&self, view: View, effects: &Effects) {
-        let next = next_index(&view.state);
-        self.changes.add(view.index(), effects);
+    fn publish(&self, view: View) {
+        let (next, index) = (next_index(&view.state), view.index());
         self.view.store(Arc::new(view));
+        self.changes.set(index);
         self.applied.set(next);
     }
 
     fn replace(&self, view: View) {
         let next = next_index(&view.state);
-        self.changes.restart(view.index());
-        self.view.store(Arc::new(view));
-        self.applied.set(next);
+        self.publish(view);
         self.checkpointed.set(next);
     }
 }
@@ -123,8 +142,8 @@ pub struct StateMachine<E: Environment> {
     history: Arc<History>,
     membership: StoredMembership,
     last_applied: Option<LogId>,
-    /// Pages with items that changed since the last checkpoint began.
-    pages: BTreeSet<u64>,
+    /// What changed since the last checkpoint began.
+    dirty: Dirty,
     /// The checkpoint that is being written: the index it covers, and its end.
     running: Option<(u64, oneshot::Receiver<io::Result<Packed>>)>,
     /// Where the last checkpoint began, and when.
@@ -152,7 +171,7 @@ impl<E: Environment> StateMachine<E> {
             history: view.history,
             membership,
             last_applied,
-            pages: BTreeSet::new(),
+            dirty: Dirty::default(),
             running: None,
             policy,
             log: None,
@@ -217,7 +236,13 @@ impl<E: Environment> StateMachine<E> {
             | Outcome::Restocked(_)
             | Outcome::PolicySet
             | Outcome::NodeId(_)
-            | Outcome::Rejected(_) => Vec::new(),
+            | Outcome::Rejected(_)
+            | Outcome::Deleted { .. }
+            | Outcome::Imported(_)
+            | Outcome::Cancelled(_)
+            | Outcome::Reservation(_)
+            | Outcome::MaintenanceSet(_)
+            | Outcome::Ticked => Vec::new(),
         };
         Ok(Reply { applied, orders })
     }
@@ -229,10 +254,8 @@ impl<E: Environment> StateMachine<E> {
         replies: &mut Vec<(ApplyResponder<TypeConfig<E>>, Option<Reply>)>,
     ) {
         self.working.set_raft(encode_raft(self.last_applied, &self.membership));
-        self.pages.extend(effects.items.iter().map(|(_, item): &(u64, ItemId)| page_of(*item)));
-        self.published.publish(self.view(), effects);
-        effects.items.clear();
-        effects.orders.clear();
+        self.dirty.take(effects);
+        self.published.publish(self.view());
         for (responder, reply) in replies.drain(..) {
             responder.send(reply);
         }
@@ -271,7 +294,7 @@ impl<E: Environment> StateMachine<E> {
         let (done, ended) = oneshot::channel();
         let store = self.store.clone();
         let state = self.published.view().state.clone();
-        let pages = std::mem::take(&mut self.pages);
+        let dirty = std::mem::take(&mut self.dirty);
         self.last = (next, TypeConfig::<E>::now());
         self.running = Some((next, ended));
         let log = self.log.clone();
@@ -284,7 +307,7 @@ impl<E: Environment> StateMachine<E> {
             };
             let write = move || {
                 let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-                store.checkpoint(&state, &pages).map_err(io::Error::from)
+                store.checkpoint(&state, &dirty).map_err(io::Error::from)
             };
             let result = match synced {
                 Ok(()) => E::blocking(write).await,
@@ -356,9 +379,13 @@ impl<E: Environment> RaftStateMachine<TypeConfig<E>> for StateMachine<E> {
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        let view = self.published.view();
         SnapshotBuilder {
             volume: self.volume.clone(),
-            view: self.published.view(),
+            // The newest view has all of its history, so this is never refused; if it were, the
+            // export would say so.
+            _pin: view.pin().ok(),
+            view,
             _environment: std::marker::PhantomData,
         }
     }
@@ -393,7 +420,7 @@ impl<E: Environment> RaftStateMachine<TypeConfig<E>> for StateMachine<E> {
         (self.last_applied, self.membership) = (last_applied, membership);
         self.working = Working::new(view.state.clone());
         self.history = view.history.clone();
-        self.pages.clear();
+        self.dirty.clear();
         self.last = (next_index(self.working.state()), TypeConfig::<E>::now());
         self.published.replace(view);
         Ok(())
@@ -459,6 +486,8 @@ impl SnapshotFile {
 pub struct SnapshotBuilder<E> {
     volume: Arc<dyn Volume>,
     view: Arc<View>,
+    /// Checkpoints go on meanwhile, and delete nothing that the view still tells of.
+    _pin: Option<Pin>,
     _environment: std::marker::PhantomData<fn() -> E>,
 }
 

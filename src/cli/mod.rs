@@ -1,13 +1,16 @@
 //! The command line: what each subcommand does, prints and exits with.
 //!
 //! A subcommand returns what it has to say and its exit code; only [`run`] writes to the standard
-//! streams (the progress of `bench`, `load`, `wait` and `shop` aside). Nothing here exits the process, and
+//! streams (the progress of `bench`, `load`, `import`, `wait`, `shop`, `changes --follow` and what `export` gives aside). Nothing here exits the process, and
 //! no error ends in [`Exit::Ok`].
 
 mod args;
 mod batch;
 mod bench;
+mod changes;
+mod files;
 mod load;
+mod policy;
 mod read;
 mod serve;
 mod show;
@@ -18,6 +21,8 @@ mod write;
 use std::io::{self, BufReader, IsTerminal, Write};
 use std::process::ExitCode;
 
+use clap::CommandFactory;
+use clap_complete::Shell;
 use tokio::runtime::Handle;
 
 use crate::client::ClientError;
@@ -25,7 +30,7 @@ use crate::config::ConfigError;
 use crate::shop::{Pipe, Shop, Terminal};
 
 pub use args::Cli;
-use args::{ClusterCommand, Command};
+use args::{ClusterCommand, Command, MaintenanceCommand, PolicyCommand};
 pub(crate) use show::cents;
 
 /// How the process ends.
@@ -157,18 +162,49 @@ async fn act(command: Command) -> Result<Answer, Stop> {
         Command::Buy(args) => write::buy(args).await,
         Command::OrderBatch(args) => batch::order_batch(args).await,
         Command::Items(args) => read::items(args).await,
+        Command::Item(args) => read::item(args).await,
+        Command::Topics(args) => read::topics(args).await,
         Command::Orders(args) => read::orders(args).await,
         Command::Order(args) => read::order(args).await,
+        Command::Cancel(args) => write::cancel(args).await,
+        Command::Reserve(args) => write::reserve(args).await,
+        Command::Confirm(args) => write::confirm(args).await,
+        Command::Release(args) => write::release(args).await,
+        Command::Reservation(args) => read::reservation(args).await,
+        Command::Ledger(args) => read::ledger(args).await,
+        Command::Changes(args) => changes::changes(args).await,
         Command::PutItem(args) => write::put_item(args).await,
         Command::Stock(args) => write::stock(args).await,
+        Command::CreateItem(args) => write::create_item(args).await,
+        Command::PatchItem(args) => write::patch_item(args).await,
+        Command::DeleteItem(args) => write::delete_item(args).await,
+        Command::Prices(args) => read::prices(args).await,
+        Command::Policy(args) => match args.command {
+            PolicyCommand::Show(args) => policy::show(args).await,
+            PolicyCommand::Set(args) => policy::set(args).await,
+        },
+        Command::Maintenance(args) => match args.command {
+            MaintenanceCommand::On(args) => policy::maintenance(args, true).await,
+            MaintenanceCommand::Off(args) => policy::maintenance(args, false).await,
+        },
         Command::Cluster(args) => match args.command {
             ClusterCommand::Status(args) => read::cluster_status(args).await,
         },
         Command::Verify(args) => verify::verify(args).await,
         Command::Load(args) => load::load(args).await,
+        Command::Import(args) => files::import(args).await,
+        Command::Export(args) => files::export(args).await,
         Command::Wait(args) => wait::wait(args).await,
         Command::Bench(args) => bench::bench(args).await,
+        Command::Completions(args) => Ok(completions(args.shell)),
     }
+}
+
+/// The script is made from the commands themselves, so that it knows all of them.
+fn completions(shell: Shell) -> Answer {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "pygmy", &mut script);
+    Answer::ok(String::from_utf8_lossy(&script).trim_end())
 }
 
 async fn shop(client: crate::client::Client) -> Result<Answer, Stop> {

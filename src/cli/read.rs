@@ -1,9 +1,9 @@
 //! The subcommands that read.
 
-use super::args::{Items, Orders, Page, ReadNumber, Reading, Search};
+use super::args::{Items, Ledger, Orders, Page, ReadNumber, Reading, Search};
 use super::{Answer, Exit, Stop, show};
 use crate::api::{Cluster, Member};
-use crate::client::{ItemQuery, OrderQuery, SearchReply};
+use crate::client::{ItemQuery, LedgerQuery, OrderQuery, SearchReply};
 
 pub(super) async fn search(args: Search) -> Result<Answer, Stop> {
     let items = args.reading.remote.client()?.search(&args.topic).await?;
@@ -47,7 +47,14 @@ pub(super) async fn lookup(args: ReadNumber) -> Result<Answer, Stop> {
 
 pub(super) async fn items(args: Items) -> Result<Answer, Stop> {
     let Page { limit, cursor } = args.page;
-    let query = ItemQuery { topic: args.topic, limit: Some(limit.into()), cursor };
+    let query = ItemQuery {
+        topic: args.topic,
+        q: args.q,
+        in_stock: args.in_stock.then_some(true),
+        sort: Some(args.sort).filter(|sort| sort != "id"),
+        limit: Some(limit.into()),
+        cursor,
+    };
     let page = args.reading.remote.client()?.items(&query).await?;
     if args.reading.json {
         return Ok(Answer::json(&page, Exit::Ok));
@@ -56,19 +63,64 @@ pub(super) async fn items(args: Items) -> Result<Answer, Stop> {
     Ok(Answer { text: show::items(&page.items), note, exit: Exit::Ok })
 }
 
+pub(super) async fn item(args: ReadNumber) -> Result<Answer, Stop> {
+    let item = args.reading.remote.client()?.item(args.number).await?;
+    if args.reading.json {
+        return Ok(Answer::json(&item, Exit::Ok));
+    }
+    Ok(Answer::ok(show::item(&item)))
+}
+
+pub(super) async fn topics(args: Reading) -> Result<Answer, Stop> {
+    let topics = args.remote.client()?.topics().await?;
+    if args.json {
+        return Ok(Answer::json(&topics, Exit::Ok));
+    }
+    let rows = topics.topics.into_iter().map(|row| vec![row.topic, row.items.to_string()]);
+    Ok(Answer::ok(show::table(&["topic", "#items"], rows)))
+}
+
 pub(super) async fn orders(args: Orders) -> Result<Answer, Stop> {
     let Page { limit, cursor } = args.page;
-    let page = args
-        .reading
-        .remote
-        .client()?
-        .orders(&OrderQuery { limit: Some(limit.into()), cursor })
-        .await?;
+    let query = OrderQuery {
+        item: args.item,
+        customer: args.customer,
+        status: args.status,
+        from: args.from,
+        to: args.to,
+        limit: Some(limit.into()),
+        cursor,
+    };
+    let page = args.reading.remote.client()?.orders(&query).await?;
     if args.reading.json {
         return Ok(Answer::json(&page, Exit::Ok));
     }
     let note = more(page.next_cursor.as_deref());
     Ok(Answer { text: show::orders(&page.orders), note, exit: Exit::Ok })
+}
+
+pub(super) async fn ledger(args: Ledger) -> Result<Answer, Stop> {
+    let Page { limit, cursor } = args.page;
+    let query = LedgerQuery { limit: Some(limit.into()), cursor };
+    let page = args.reading.remote.client()?.ledger(args.number, &query).await?;
+    if args.reading.json {
+        return Ok(Answer::json(&page, Exit::Ok));
+    }
+    let note = more(page.next_cursor.as_deref());
+    Ok(Answer { text: show::ledger(&page.rows), note, exit: Exit::Ok })
+}
+
+pub(super) async fn prices(args: ReadNumber) -> Result<Answer, Stop> {
+    let prices = args.reading.remote.client()?.prices(args.number).await?;
+    if args.reading.json {
+        return Ok(Answer::json(&prices, Exit::Ok));
+    }
+    let lowest = prices.lowest_30_days_cents.map_or("not known".into(), show::cents);
+    let rows = prices.prices.into_iter().map(|price| {
+        vec![show::cents(price.price_cents), price.from, price.to.unwrap_or_default()]
+    });
+    let table = show::table(&["#price", "from", "to"], rows);
+    Ok(Answer::ok(format!("{table}\nlowest price of the last 30 days: {lowest}")))
 }
 
 fn more(cursor: Option<&str>) -> Option<String> {
@@ -81,6 +133,14 @@ pub(super) async fn order(args: ReadNumber) -> Result<Answer, Stop> {
         return Ok(Answer::json(&order, Exit::Ok));
     }
     Ok(Answer::ok(show::orders(&[order])))
+}
+
+pub(super) async fn reservation(args: ReadNumber) -> Result<Answer, Stop> {
+    let reservation = args.reading.remote.client()?.reservation(args.number).await?;
+    if args.reading.json {
+        return Ok(Answer::json(&reservation, Exit::Ok));
+    }
+    Ok(Answer::ok(show::reservation(&reservation)))
 }
 
 pub(super) async fn cluster_status(args: Reading) -> Result<Answer, Stop> {

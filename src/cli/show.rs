@@ -2,7 +2,9 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::api::{AMOUNT_MAX, Item, Order};
+pub(crate) use crate::amount::cents;
+pub(super) use crate::amount::parse_cents;
+use crate::api::{Item, LedgerRow, Order, Reservation};
 
 /// A table with these headings; those that begin with `#` are numbers and go to the right.
 pub(super) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -20,29 +22,6 @@ pub(super) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
     table.to_string()
 }
 
-/// Cents as an amount: 1999 is `19.99`.
-pub(crate) fn cents(cents: u64) -> String {
-    format!("{}.{:02}", cents / 100, cents % 100)
-}
-
-/// An amount as cents: `20`, `19.9` or `19.99`, exactly; nothing is rounded.
-pub(super) fn parse_cents(text: &str) -> Result<u64, String> {
-    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let parsed = (digits(whole) && digits(part) && part.len() <= 2)
-        .then(|| {
-            let whole = whole.parse::<u64>().ok()?.checked_mul(100)?;
-            let part = format!("{part:0<2}").parse::<u64>().ok()?;
-            whole.checked_add(part)
-        })
-        .flatten();
-    match parsed {
-        Some(cents) if cents <= AMOUNT_MAX => Ok(cents),
-        Some(_) => Err(format!("an amount is at most {}", self::cents(AMOUNT_MAX))),
-        None => Err("an amount is written like 19.99".into()),
-    }
-}
-
 /// Items as a table.
 pub(super) fn items(items: &[Item]) -> String {
     let row = |item: &Item| {
@@ -56,6 +35,35 @@ pub(super) fn items(items: &[Item]) -> String {
         ]
     };
     table(&["#item", "title", "topic", "#price", "#available", "#version"], items.iter().map(row))
+}
+
+/// One item as a table, with what [`items`] has no room for.
+pub(super) fn item(item: &Item) -> String {
+    let row = vec![
+        item.id.to_string(),
+        item.title.clone(),
+        item.topic.clone(),
+        cents(item.price_cents),
+        item.stock.to_string(),
+        item.reserved.to_string(),
+        item.available.to_string(),
+        item.version.to_string(),
+        item.created_at.clone(),
+        item.updated_at.clone(),
+    ];
+    let headings = [
+        "#item",
+        "title",
+        "topic",
+        "#price",
+        "#stock",
+        "#reserved",
+        "#available",
+        "#version",
+        "created at",
+        "updated at",
+    ];
+    table(&headings, [row])
 }
 
 /// Orders as a table, one row for each line of an order.
@@ -93,9 +101,60 @@ pub(super) fn orders(orders: &[Order]) -> String {
     )
 }
 
+/// A reservation as a table, one row for each of its lines.
+pub(super) fn reservation(reservation: &Reservation) -> String {
+    let rows = reservation.lines.iter().enumerate().map(|(place, line)| {
+        let whole = |text: String| if place == 0 { text } else { String::new() };
+        vec![
+            whole(reservation.id.to_string()),
+            line.item.to_string(),
+            line.title.clone(),
+            line.quantity.to_string(),
+            cents(line.unit_price_cents),
+            whole(cents(reservation.total_cents)),
+            whole(reservation.status.clone()),
+            whole(reservation.order.map(|id| id.to_string()).unwrap_or_default()),
+            whole(reservation.customer.clone().unwrap_or_default()),
+            whole(reservation.expires_at.clone()),
+        ]
+    });
+    table(
+        &[
+            "#reservation",
+            "#item",
+            "title",
+            "#quantity",
+            "#price",
+            "#total",
+            "status",
+            "#order",
+            "customer",
+            "expires at",
+        ],
+        rows,
+    )
+}
+
+/// Movements of an item's stock as a table.
+pub(super) fn ledger(rows: &[LedgerRow]) -> String {
+    let row = |row: &LedgerRow| {
+        vec![
+            row.index.to_string(),
+            row.at.clone(),
+            format!("{:+}", row.delta),
+            row.reason.clone(),
+            row.order.map(|id| id.to_string()).unwrap_or_default(),
+            row.reference.clone().unwrap_or_default(),
+        ]
+    };
+    let headings = ["#index", "at", "#pieces", "reason", "#order", "reference"];
+    table(&headings, rows.iter().map(row))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::AMOUNT_MAX;
 
     #[test]
     fn amounts_are_read_exactly_or_not_at_all() {

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use clap::{CommandFactory, Parser};
+use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 
 use super::*;
@@ -74,6 +74,12 @@ fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
         &["order-batch"],
         &["items", "--limit", "0"],
         &["items", "--limit", "1001"],
+        &["orders", "--item", "five"],
+        &["orders", "--status", "lost"],
+        &["orders", "--from", "yesterday"],
+        &["orders", "--to", "2025-01-31"],
+        &["ledger"],
+        &["items", "--sort", "stock"],
         &["stock", "5"],
         &["stock", "5", "--delta", "1", "--set", "2"],
         &["stock", "5", "--set", "2", "--reason", "theft"],
@@ -91,6 +97,15 @@ fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
             "--if-version",
             "2",
         ],
+        &["create-item", "--title", "T", "--topic", "T"],
+        &["patch-item", "8"],
+        &["patch-item", "8", "--price", "x"],
+        &["delete-item"],
+        &["policy"],
+        &["policy", "set"],
+        &["policy", "set", "price_history"],
+        &["policy", "set", "price_history=many"],
+        &["maintenance", "maybe"],
         &["wait", "--timeout", "0"],
         &["nonsense"],
     ] {
@@ -109,12 +124,49 @@ async fn reading_commands_print_tables_or_one_line_of_json() {
             json!({"ItemNumber": "5", "Title": "T", "Topic": "Misc", "Cost": "9.99", "Stock": "4", "Time": "now"}),
         ),
         "GET /v1/items?topic=Misc&limit=1" => Say::json(200, json!({"items": [item(6, "Theory", 9)], "next_cursor": "abc"})),
+        "GET /v1/items?q=the+ory&in_stock=true&sort=-price&limit=100" => Say::json(200, json!({"items": [item(6, "Theory", 9)], "next_cursor": null})),
         "GET /v1/orders?limit=100" => Say::json(200, json!({"orders": [order(1, 2)], "next_cursor": null})),
         "GET /v1/orders/1" => Say::json(200, order(1, 2)),
+        "GET /v1/orders?item=2&customer=ada&status=placed&from=2025-01-31T09%3A30%3A00Z&to=2025-02-01T00%3A00%3A00Z&limit=100" => {
+            Say::json(200, json!({"orders": [order(1, 2)], "next_cursor": "o1"}))
+        }
+        "GET /v1/items/2/ledger?limit=2&cursor=l1-2" => Say::json(200, json!({"rows": [
+            {"delta": -3, "reason": "sold", "order": 71, "index": 9, "at": "2025-01-31T09:30:00Z"},
+            {"delta": 5, "reason": "received", "reference": "d-1", "index": 8, "at": "2025-01-31T09:29:00Z"},
+        ], "next_cursor": "l0-1"})),
+        "GET /v1/items/6" => Say::json(200, item(6, "Theory", 9)),
+        "GET /v1/topics" => Say::json(200, json!({"topics": [{"topic": "Misc", "items": 12}]})),
         other => panic!("{other}"),
     })
     .await;
     let url = &mock.url;
+
+    let filtered = [
+        "orders",
+        "--item",
+        "2",
+        "--customer",
+        "ada",
+        "--status",
+        "placed",
+        "--from",
+        "2025-01-31T10:30:00+01:00",
+        "--to",
+        "2025-02-01T00:00:00Z",
+    ];
+    let ran = pygmy(url, &filtered).await;
+    assert!(ran.out.contains("RPCs for Dummies"), "{}", ran.out);
+    assert_eq!(ran.error, "There are more: go on with --cursor o1");
+
+    let line = ["ledger", "2", "--limit", "2", "--cursor", "l1-2"];
+    let ran = pygmy(url, &line).await;
+    assert_eq!(ran.exit, Exit::Ok);
+    for told in ["-3", "sold", "71", "+5", "received", "d-1", "2025-01-31T09:30:00Z"] {
+        assert!(ran.out.contains(told), "{told} in {}", ran.out);
+    }
+    assert_eq!(ran.error, "There are more: go on with --cursor l0-1");
+    let ran = pygmy(url, &[&line[..], &["--json"]].concat()).await;
+    assert_eq!(serde_json::from_str::<Value>(&ran.out).expect("JSON")["rows"][1]["delta"], 5);
 
     let ran = pygmy(url, &["search", "Misc"]).await;
     assert_eq!(ran.exit, Exit::Ok);
@@ -133,10 +185,83 @@ async fn reading_commands_print_tables_or_one_line_of_json() {
     let ran = pygmy(url, &["items", "--topic", "Misc", "--limit", "1", "--json"]).await;
     assert_eq!(serde_json::from_str::<Value>(&ran.out).expect("JSON")["next_cursor"], "abc");
 
+    let ran = pygmy(url, &["item", "6"]).await;
+    for word in ["Theory", "19.99", "46", "2025-01-02T03:04:05Z"] {
+        assert!(ran.out.contains(word), "{word}: {}", ran.out);
+    }
+    let ran = pygmy(url, &["item", "6", "--json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&ran.out).expect("JSON"), item(6, "Theory", 9));
+    let ran = pygmy(url, &["topics"]).await;
+    assert!(ran.out.contains("Misc") && ran.out.contains("12"), "{}", ran.out);
+    let ran = pygmy(url, &["topics", "--json"]).await;
+    assert_eq!(ran.out, r#"{"topics":[{"topic":"Misc","items":12}]}"#);
+    let search = ["items", "--q", "the ory", "--in-stock", "--sort", "-price"];
+    let ran = pygmy(url, &search).await;
+    assert!(ran.out.contains("Theory") && ran.error.is_empty(), "{} {}", ran.out, ran.error);
+
     for line in [&["orders"][..], &["order", "1"]] {
         let ran = pygmy(url, line).await;
         assert!(ran.out.contains("RPCs for Dummies") && ran.out.contains("placed"), "{}", ran.out);
         assert_eq!((ran.exit, ran.out.contains('\u{1b}')), (Exit::Ok, false));
+    }
+}
+
+/// Whoever reads commands for programs finds `--json` on each that answers.
+#[test]
+fn every_command_that_asks_the_store_has_json() {
+    fn check(command: &clap::Command) {
+        for sub in command.get_subcommands() {
+            check(sub);
+        }
+        let has = |name: &str| command.get_arguments().any(|arg| arg.get_long() == Some(name));
+        // The shop is a menu, `wait` answers with its exit code alone, and `export` in the format asked for.
+        if has("url") && !["shop", "wait", "export"].contains(&command.get_name()) {
+            assert!(has("json"), "{} has no --json", command.get_name());
+        }
+    }
+    check(&Cli::command());
+}
+
+#[test]
+fn every_shell_gets_a_script_that_knows_every_command() {
+    let command = Cli::command();
+    for shell in Shell::value_variants() {
+        let script = completions(*shell).text;
+        for sub in command.get_subcommands() {
+            assert!(script.contains(sub.get_name()), "{shell}: {}", sub.get_name());
+        }
+        assert!(script.contains("quantity") && script.contains("member-timeout"), "{shell}");
+    }
+    assert_eq!(Shell::value_variants().len(), 5);
+}
+
+#[tokio::test]
+async fn every_refusal_has_the_exit_code_of_the_help() {
+    let not_applied = Some("not_applied");
+    for (status, code, outcome, retryable, expected) in [
+        (400, "malformed", not_applied, false, Exit::Usage),
+        (401, "unauthenticated", not_applied, false, Exit::Usage),
+        (403, "forbidden", not_applied, false, Exit::Usage),
+        (404, "not_found", not_applied, false, Exit::No),
+        (409, "out_of_stock", not_applied, false, Exit::No),
+        (409, "wrong_state", not_applied, false, Exit::No),
+        (412, "version_mismatch", not_applied, false, Exit::No),
+        (413, "too_large", not_applied, false, Exit::Usage),
+        (422, "idempotency_key_reused", not_applied, false, Exit::Usage),
+        (422, "invalid", not_applied, false, Exit::Usage),
+        (429, "rate_limited", not_applied, true, Exit::Unavailable),
+        (503, "no_leader", not_applied, true, Exit::Unavailable),
+        (503, "maintenance", not_applied, true, Exit::Unavailable),
+        (503, "leadership_lost", Some("unknown"), true, Exit::Unknown),
+        (504, "timeout", Some("unknown"), true, Exit::Unknown),
+        (507, "disk_full", not_applied, true, Exit::Unavailable),
+        // What says nothing about the outcome leaves it open.
+        (500, "internal", None, true, Exit::Unknown),
+    ] {
+        let mock = Mock::start(move |_| Say::problem(status, code, outcome, retryable)).await;
+        let ran = pygmy(&mock.url, &["buy", "5", "--timeout", "1"]).await;
+        assert_eq!(ran.exit, expected, "{code}: {}", ran.error);
+        assert!(ran.error.contains(&format!("this is {code}")), "{}", ran.error);
     }
 }
 
@@ -539,4 +664,68 @@ async fn a_batch_is_read_from_a_file_and_every_order_is_told() {
     let ran = pygmy(&mock.url, &["order-batch", "no such file"]).await;
     assert_eq!(ran.exit, Exit::Usage);
     assert!(ran.error.contains("no such file: cannot be read"), "{}", ran.error);
+}
+
+#[tokio::test]
+async fn items_are_created_patched_and_deleted() {
+    let mock = Mock::start(|seen| match seen.line.as_str() {
+        "POST /v1/items" => Say::json(201, item(7, "Rhymes", 4)),
+        "PATCH /v1/items/7" => Say::json(200, item(7, "Rhyme", 4)),
+        "DELETE /v1/items/7" => Say::text(204, ""),
+        "DELETE /v1/items/8" => Say::problem(409, "wrong_state", Some("not_applied"), false),
+        "GET /v1/items/7/prices" => Say::json(
+            200,
+            json!({"prices": [{"price_cents": 999, "from": "then", "to": null}], "lowest_30_days_cents": 999}),
+        ),
+        other => panic!("{other}"),
+    })
+    .await;
+    let create = ["create-item", "--title", "Rhymes", "--topic", "Misc", "--price", "9.99"];
+    let ran = pygmy(&mock.url, &create).await;
+    assert!(ran.exit == Exit::Ok && ran.out.contains("Rhymes"), "{}", ran.out);
+    let body = json!({"title": "Rhymes", "topic": "Misc", "price_cents": 999, "stock": 0});
+    assert_eq!(mock.seen()[0].body, body);
+    let patch = ["patch-item", "7", "--title", "Rhyme", "--if-version", "9"];
+    assert_eq!(pygmy(&mock.url, &patch).await.exit, Exit::Ok);
+    assert_eq!(mock.seen()[1].body, json!({"title": "Rhyme"}));
+    assert_eq!(mock.seen()[1].headers["if-match"], "\"9\"");
+    let ran = pygmy(&mock.url, &["delete-item", "7"]).await;
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Ok, "Item 7 is deleted."));
+    assert_eq!(pygmy(&mock.url, &["delete-item", "8"]).await.exit, Exit::No);
+    let ran = pygmy(&mock.url, &["prices", "7"]).await;
+    assert!(ran.out.ends_with("lowest price of the last 30 days: 9.99"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn the_policy_is_changed_by_name_and_only_the_one_that_was_seen() {
+    let policy = json!({
+        "key_retention_hours": 24, "key_limit": 1000, "restock_quantity": 50,
+        "restock_interval_s": 30, "change_history": 1000, "price_history": 100,
+        "reservation_limit": 100, "reservation_history": 100, "reservation_ttl_max_s": 60,
+    });
+    let shown = policy.clone();
+    let mock = Mock::start(move |seen| match seen.line.as_str() {
+        "GET /v1/policy" => Say::json(200, shown.clone()).with("etag", "\"41\""),
+        "PUT /v1/policy" => Say::json(200, seen.body.clone()).with("etag", "\"42\""),
+        "POST /v1/cluster/maintenance" => Say::json(200, seen.body.clone()),
+        other => panic!("{other}"),
+    })
+    .await;
+    let ran = pygmy(&mock.url, &["policy", "show"]).await;
+    assert!(ran.out.contains("price_history") && ran.out.ends_with("version 41"), "{}", ran.out);
+    let line = ["policy", "set", "price_history=7", "restock_interval_s=never", "--json"];
+    let ran = pygmy(&mock.url, &line).await;
+    let mut expected = policy;
+    expected["price_history"] = json!(7);
+    expected["restock_interval_s"] = json!(null);
+    assert_eq!(serde_json::from_str::<Value>(&ran.out).unwrap(), expected);
+    let sent = &mock.seen()[2];
+    assert_eq!((&sent.body, sent.headers["if-match"].as_str()), (&expected, "\"41\""));
+    for wrong in ["colour=1", "key_limit=never"] {
+        assert_eq!(pygmy(&mock.url, &["policy", "set", wrong]).await.exit, Exit::Usage, "{wrong}");
+    }
+    for (word, on) in [("on", true), ("off", false)] {
+        let ran = pygmy(&mock.url, &["maintenance", word, "--json"]).await;
+        assert_eq!(serde_json::from_str::<Value>(&ran.out).unwrap(), json!({"on": on}));
+    }
 }

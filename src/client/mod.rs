@@ -30,6 +30,9 @@
 //! ```
 
 mod error;
+mod events;
+mod files;
+mod follow;
 mod seed;
 mod send;
 
@@ -44,11 +47,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    ChangeStock, Cluster, Consistency, IDEMPOTENCY_KEY_BYTES_MAX, Item, ItemPage, NewOrder,
-    NewOrderBatch, Order, OrderBatch, OrderPage, PutItem, Verification, header,
+    CancelOrder, ChangePage, ChangeStock, Cluster, Consistency, IDEMPOTENCY_KEY_BYTES_MAX, Item,
+    ItemPage, LedgerPage, Maintenance, NewItem, NewOrder, NewOrderBatch, NewReservation, Order,
+    OrderBatch, OrderPage, PatchItem, Policy, Prices, PutItem, Reservation, Topics, Verification,
+    header,
 };
 
 pub use error::{ClientError, Failure};
+pub use files::{Exported, FileFormat, ImportOptions};
+pub use follow::Follow;
 pub use seed::{Lookup, Purchase, SearchReply};
 pub use send::Timeouts;
 
@@ -75,6 +82,12 @@ pub struct Client {
 pub struct ItemQuery {
     /// Only this topic.
     pub topic: Option<String>,
+    /// Only titles and topics with words that begin with all of these, in any order.
+    pub q: Option<String>,
+    /// Only what can be bought now, or only what cannot.
+    pub in_stock: Option<bool>,
+    /// `id`, `title`, `price` or `updated`, or one of them after a `-` for the reverse.
+    pub sort: Option<String>,
     /// Rows of the page, 1 to 1000; 100 when not given.
     pub limit: Option<usize>,
     /// `next_cursor` of the page before.
@@ -84,13 +97,32 @@ pub struct ItemQuery {
 /// Which orders [`Client::orders`] lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OrderQuery {
+    /// Only orders with a line of this item.
+    pub item: Option<u64>,
+    /// Only this customer's.
+    pub customer: Option<String>,
+    /// Only those that stand so.
+    pub status: Option<String>,
+    /// Only those placed at this time or after: RFC 3339.
+    pub from: Option<String>,
+    /// Only those placed before this time: RFC 3339.
+    pub to: Option<String>,
     /// Rows of the page, 1 to 1000; 100 when not given.
     pub limit: Option<usize>,
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
 }
 
-/// What must hold for a change of an item.
+/// Which page [`Client::ledger`] gives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LedgerQuery {
+    /// Rows of the page, 1 to 1000; 100 when not given.
+    pub limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// What must hold for a change of an item or of the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precondition {
     /// Nothing.
@@ -99,6 +131,15 @@ pub enum Precondition {
     Absent,
     /// The item must have this version.
     Version(u64),
+}
+
+/// The replicated settings, with their version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyInForce {
+    /// The log index at which they were set.
+    pub version: u64,
+    /// The settings.
+    pub policy: Policy,
 }
 
 /// The answer of a probe.
@@ -183,6 +224,9 @@ impl Client {
     pub async fn items(&self, query: &ItemQuery) -> Result<ItemPage, ClientError> {
         let mut url = self.path(&["v1", "items"]);
         add_query(&mut url, "topic", query.topic.as_deref());
+        add_query(&mut url, "q", query.q.as_deref());
+        add_query(&mut url, "in_stock", query.in_stock);
+        add_query(&mut url, "sort", query.sort.as_deref());
         add_query(&mut url, "limit", query.limit);
         add_query(&mut url, "cursor", query.cursor.as_deref());
         self.read(url).await
@@ -191,6 +235,11 @@ impl Client {
     /// One item.
     pub async fn item(&self, id: u64) -> Result<Item, ClientError> {
         self.read(self.path(&["v1", "items", &id.to_string()])).await
+    }
+
+    /// All topics.
+    pub async fn topics(&self) -> Result<Topics, ClientError> {
+        self.read(self.path(&["v1", "topics"])).await
     }
 
     /// Creates or replaces an item.
@@ -237,6 +286,118 @@ impl Client {
         self.write(Method::POST, url, change, condition, key).await
     }
 
+    /// A page of what changed an item's stock, sales among it, newest first. As with orders it may be
+    /// short and still name a next one.
+    pub async fn ledger(&self, id: u64, query: &LedgerQuery) -> Result<LedgerPage, ClientError> {
+        let mut url = self.path(&["v1", "items", &id.to_string(), "ledger"]);
+        add_query(&mut url, "limit", query.limit);
+        add_query(&mut url, "cursor", query.cursor.as_deref());
+        self.read(url).await
+    }
+
+    /// Creates an item under a number that the store gives.
+    ///
+    /// ```no_run
+    /// # async fn example(store: pygmy::client::Client) -> Result<(), pygmy::client::ClientError> {
+    /// use pygmy::api::NewItem;
+    /// let (title, topic) = ("Raft in Rhymes".into(), "Misc".into());
+    /// let item = store.create_item(&NewItem { title, topic, price_cents: 1250, stock: 40 }).await?;
+    /// println!("item {} has version {}", item.id, item.version);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn create_item(&self, item: &NewItem) -> Result<Item, ClientError> {
+        self.create_item_with_key(item, &Self::new_key()).await
+    }
+
+    /// [`Client::create_item`] with the caller's own idempotency key.
+    pub async fn create_item_with_key(
+        &self,
+        item: &NewItem,
+        key: &str,
+    ) -> Result<Item, ClientError> {
+        self.write(Method::POST, self.path(&["v1", "items"]), item, Precondition::None, key).await
+    }
+
+    /// Changes some of what an item says of itself; what is `None` stays as it is.
+    ///
+    /// ```no_run
+    /// # async fn example(store: pygmy::client::Client) -> Result<(), pygmy::client::ClientError> {
+    /// use pygmy::api::PatchItem;
+    /// use pygmy::client::Precondition;
+    /// let item = store.item(5).await?;
+    /// let cheaper = PatchItem { price_cents: Some(item.price_cents / 2), ..PatchItem::default() };
+    /// // Refused if somebody else has changed the item in the meantime.
+    /// store.patch_item(5, &cheaper, Precondition::Version(item.version)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn patch_item(
+        &self,
+        id: u64,
+        patch: &PatchItem,
+        condition: Precondition,
+    ) -> Result<Item, ClientError> {
+        self.patch_item_with_key(id, patch, condition, &Self::new_key()).await
+    }
+
+    /// [`Client::patch_item`] with the caller's own idempotency key.
+    pub async fn patch_item_with_key(
+        &self,
+        id: u64,
+        patch: &PatchItem,
+        condition: Precondition,
+        key: &str,
+    ) -> Result<Item, ClientError> {
+        let url = self.path(&["v1", "items", &id.to_string()]);
+        self.write(Method::PATCH, url, patch, condition, key).await
+    }
+
+    /// Takes an item out of the catalog. Refused while reservations hold pieces of it; orders keep
+    /// their copy.
+    ///
+    /// ```no_run
+    /// # async fn example(store: pygmy::client::Client) -> Result<(), pygmy::client::ClientError> {
+    /// use pygmy::client::Precondition;
+    /// store.delete_item(5, Precondition::None).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn delete_item(&self, id: u64, condition: Precondition) -> Result<(), ClientError> {
+        self.delete_item_with_key(id, condition, &Self::new_key()).await
+    }
+
+    /// [`Client::delete_item`] with the caller's own idempotency key.
+    pub async fn delete_item_with_key(
+        &self,
+        id: u64,
+        condition: Precondition,
+        key: &str,
+    ) -> Result<(), ClientError> {
+        let call = Call {
+            method: Method::DELETE,
+            url: self.path(&["v1", "items", &id.to_string()]),
+            headers: condition_headers(condition),
+            body: None,
+            key: Some(key.into()),
+        };
+        self.send(call).await.map(drop)
+    }
+
+    /// What an item cost when, and its lowest price of the last 30 days.
+    ///
+    /// ```no_run
+    /// # async fn example(store: pygmy::client::Client) -> Result<(), pygmy::client::ClientError> {
+    /// for price in store.prices(5).await?.prices {
+    ///     println!("{} cents from {}", price.price_cents, price.from);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn prices(&self, id: u64) -> Result<Prices, ClientError> {
+        self.read(self.path(&["v1", "items", &id.to_string(), "prices"])).await
+    }
+
     // Orders.
 
     /// Places an order, with a key of its own for all its tries.
@@ -275,17 +436,136 @@ impl Client {
         self.send_write(Method::POST, url, batch, headers, key).await
     }
 
+    /// Takes an order back: its pieces return.
+    pub async fn cancel_order(&self, id: u64, cancel: &CancelOrder) -> Result<Order, ClientError> {
+        self.cancel_order_with_key(id, cancel, &Self::new_key()).await
+    }
+
+    /// [`Client::cancel_order`] with the caller's own idempotency key.
+    pub async fn cancel_order_with_key(
+        &self,
+        id: u64,
+        cancel: &CancelOrder,
+        key: &str,
+    ) -> Result<Order, ClientError> {
+        let url = self.path(&["v1", "orders", &id.to_string(), "cancel"]);
+        self.write(Method::POST, url, cancel, Precondition::None, key).await
+    }
+
     /// One order.
     pub async fn order(&self, id: u64) -> Result<Order, ClientError> {
         self.read(self.path(&["v1", "orders", &id.to_string()])).await
     }
 
-    /// A page of orders.
+    /// A page of orders. It may be short, or empty, and still name a next one: the store looks at a
+    /// bounded part of its history for each.
     pub async fn orders(&self, query: &OrderQuery) -> Result<OrderPage, ClientError> {
         let mut url = self.path(&["v1", "orders"]);
+        add_query(&mut url, "item", query.item);
+        add_query(&mut url, "customer", query.customer.as_deref());
+        add_query(&mut url, "status", query.status.as_deref());
+        add_query(&mut url, "from", query.from.as_deref());
+        add_query(&mut url, "to", query.to.as_deref());
         add_query(&mut url, "limit", query.limit);
         add_query(&mut url, "cursor", query.cursor.as_deref());
         self.read(url).await
+    }
+
+    // Reservations.
+
+    /// Holds pieces for a time.
+    ///
+    /// ```no_run
+    /// # async fn example(store: pygmy::client::Client) -> Result<(), pygmy::client::ClientError> {
+    /// use pygmy::api::{NewOrderLine, NewReservation};
+    /// let cart = NewReservation {
+    ///     lines: vec![NewOrderLine { item: 5, quantity: 1, expected_price_cents: None }],
+    ///     ttl_seconds: 600,
+    ///     customer: Some("ada".into()),
+    ///     reference: None,
+    /// };
+    /// let held = store.reserve(&cart).await?;
+    /// // Paid within ten minutes: sold at the price of the reservation.
+    /// let order = store.confirm(held.id).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn reserve(&self, wanted: &NewReservation) -> Result<Reservation, ClientError> {
+        self.reserve_with_key(wanted, &Self::new_key()).await
+    }
+
+    /// [`Client::reserve`] with the caller's own idempotency key.
+    pub async fn reserve_with_key(
+        &self,
+        wanted: &NewReservation,
+        key: &str,
+    ) -> Result<Reservation, ClientError> {
+        let url = self.path(&["v1", "reservations"]);
+        self.write(Method::POST, url, wanted, Precondition::None, key).await
+    }
+
+    /// Sells what a reservation holds.
+    pub async fn confirm(&self, id: u64) -> Result<Order, ClientError> {
+        self.confirm_with_key(id, &Self::new_key()).await
+    }
+
+    /// [`Client::confirm`] with the caller's own idempotency key.
+    pub async fn confirm_with_key(&self, id: u64, key: &str) -> Result<Order, ClientError> {
+        let url = self.path(&["v1", "reservations", &id.to_string(), "confirm"]);
+        self.write_bare(Method::POST, url, key).await
+    }
+
+    /// Gives back what a reservation holds.
+    pub async fn release(&self, id: u64) -> Result<Reservation, ClientError> {
+        self.release_with_key(id, &Self::new_key()).await
+    }
+
+    /// [`Client::release`] with the caller's own idempotency key.
+    pub async fn release_with_key(&self, id: u64, key: &str) -> Result<Reservation, ClientError> {
+        let url = self.path(&["v1", "reservations", &id.to_string()]);
+        self.write_bare(Method::DELETE, url, key).await
+    }
+
+    /// One reservation.
+    pub async fn reservation(&self, id: u64) -> Result<Reservation, ClientError> {
+        self.read(self.path(&["v1", "reservations", &id.to_string()])).await
+    }
+
+    // Changes.
+
+    /// A page of what happened after a log index: of these kinds, or of all where none is named.
+    /// Without an index, it is empty and says where the log is now.
+    pub async fn changes(
+        &self,
+        after: Option<u64>,
+        kinds: &[&str],
+    ) -> Result<ChangePage, ClientError> {
+        let mut url = self.path(&["v1", "changes"]);
+        add_query(&mut url, "after", after);
+        add_query(&mut url, "kinds", (!kinds.is_empty()).then(|| kinds.join(",")));
+        self.read_seed(url).await
+    }
+
+    /// What happens after a log index, or from now on, as it happens: of these kinds, or of all where
+    /// none is named. When the connection is lost, another one goes on behind the last change, so that
+    /// none is missed and none comes twice; when the store cannot be reached for as long as a call may
+    /// take, there is an error, and the end.
+    ///
+    /// ```no_run
+    /// # async fn example(store: pygmy::client::Client) -> Result<(), pygmy::client::ClientError> {
+    /// use futures_util::StreamExt;
+    /// let mut changes = store.follow(None, &["order"]);
+    /// while let Some(change) = changes.next().await {
+    ///     let change = change?;
+    ///     println!("order {} at index {}", change.id, change.index);
+    ///     // Whoever keeps this can go on from here after a restart.
+    ///     let _after = changes.position();
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn follow(&self, after: Option<u64>, kinds: &[&str]) -> Follow {
+        Follow::new(self.clone(), after, kinds)
     }
 
     // The original's endpoints. They choose their own consistency; the session index goes along.
@@ -330,6 +610,76 @@ impl Client {
         self.read_seed(self.path(&["v1", "cluster"])).await
     }
 
+    /// The replicated settings, with their version.
+    pub async fn policy(&self) -> Result<PolicyInForce, ClientError> {
+        let url = self.path(&["v1", "policy"]);
+        let headers = self.read_headers();
+        let call = Call { method: Method::GET, url: url.clone(), headers, body: None, key: None };
+        policy_from(&url, &self.send(call).await?, None)
+    }
+
+    /// Replaces the replicated settings, all of them; with [`Precondition::Version`] only if nobody
+    /// else has in the meantime.
+    ///
+    /// ```no_run
+    /// # async fn example(store: pygmy::client::Client) -> Result<(), pygmy::client::ClientError> {
+    /// use pygmy::client::Precondition;
+    /// let mut now = store.policy().await?;
+    /// now.policy.restock_interval_s = Some(30);
+    /// store.set_policy(&now.policy, Precondition::Version(now.version)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn set_policy(
+        &self,
+        policy: &Policy,
+        condition: Precondition,
+    ) -> Result<PolicyInForce, ClientError> {
+        self.set_policy_with_key(policy, condition, &Self::new_key()).await
+    }
+
+    /// [`Client::set_policy`] with the caller's own idempotency key.
+    pub async fn set_policy_with_key(
+        &self,
+        policy: &Policy,
+        condition: Precondition,
+        key: &str,
+    ) -> Result<PolicyInForce, ClientError> {
+        let url = self.path(&["v1", "policy"]);
+        let body = serde_json::to_vec(policy).expect("the interface's types are JSON objects");
+        let call = Call {
+            method: Method::PUT,
+            url: url.clone(),
+            headers: condition_headers(condition),
+            body: Some(body),
+            key: Some(key.into()),
+        };
+        policy_from(&url, &self.send(call).await?, Some(key))
+    }
+
+    /// Switches maintenance on or off for the whole cluster: while it is on, writes are refused and
+    /// reads go on.
+    ///
+    /// ```no_run
+    /// # async fn example(store: pygmy::client::Client) -> Result<(), pygmy::client::ClientError> {
+    /// assert!(store.set_maintenance(true).await?.on);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn set_maintenance(&self, on: bool) -> Result<Maintenance, ClientError> {
+        self.set_maintenance_with_key(on, &Self::new_key()).await
+    }
+
+    /// [`Client::set_maintenance`] with the caller's own idempotency key.
+    pub async fn set_maintenance_with_key(
+        &self,
+        on: bool,
+        key: &str,
+    ) -> Result<Maintenance, ClientError> {
+        let url = self.path(&["v1", "cluster", "maintenance"]);
+        self.write(Method::POST, url, &Maintenance { on }, Precondition::None, key).await
+    }
+
     /// Who is up, in the original's form: 1 or 0 for each name.
     pub async fn heartbeat(&self) -> Result<BTreeMap<String, u8>, ClientError> {
         self.read_seed(self.path(&["heartbeat", ""])).await
@@ -359,12 +709,18 @@ impl Client {
         url
     }
 
-    async fn read<T: DeserializeOwned>(&self, url: Url) -> Result<T, ClientError> {
+    /// How fresh a read must be.
+    fn read_headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONSISTENCY, HeaderValue::from_static(self.consistency.as_str()));
         if self.consistency == Consistency::Session {
             headers.insert(header::MIN_INDEX, self.session_index().into());
         }
+        headers
+    }
+
+    async fn read<T: DeserializeOwned>(&self, url: Url) -> Result<T, ClientError> {
+        let headers = self.read_headers();
         let call = Call { method: Method::GET, url: url.clone(), headers, body: None, key: None };
         decode(&url, &self.send(call).await?, None)
     }
@@ -386,19 +742,19 @@ impl Client {
         condition: Precondition,
         key: &str,
     ) -> Result<T, ClientError> {
-        let mut headers = HeaderMap::new();
-        match condition {
-            Precondition::None => {}
-            Precondition::Absent => {
-                headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
-            }
-            Precondition::Version(version) => {
-                let etag = HeaderValue::try_from(format!("\"{version}\""))
-                    .expect("digits in quotes are a header value");
-                headers.insert(IF_MATCH, etag);
-            }
-        }
-        self.send_write(method, url, body, headers, key).await
+        self.send_write(method, url, body, condition_headers(condition), key).await
+    }
+
+    /// A write that says all in its path.
+    async fn write_bare<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: Url,
+        key: &str,
+    ) -> Result<T, ClientError> {
+        let headers = HeaderMap::new();
+        let call = Call { method, url: url.clone(), headers, body: None, key: Some(key.into()) };
+        decode(&url, &self.send(call).await?, Some(key))
     }
 
     async fn send_write<T: DeserializeOwned>(
@@ -461,6 +817,29 @@ impl Client {
 pub(crate) fn is_key(text: &str) -> bool {
     (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn condition_headers(condition: Precondition) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    match condition {
+        Precondition::None => {}
+        Precondition::Absent => {
+            headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
+        }
+        Precondition::Version(version) => {
+            let etag = HeaderValue::try_from(format!("\"{version}\""))
+                .expect("digits in quotes are a header value");
+            headers.insert(IF_MATCH, etag);
+        }
+    }
+    headers
+}
+
+/// A policy with the version of its ETag. One that cannot be read is 0, which no policy that was
+/// set has: a write with it is refused, not done blindly.
+fn policy_from(url: &Url, reply: &Reply, key: Option<&str>) -> Result<PolicyInForce, ClientError> {
+    let policy = decode(url, reply, key)?;
+    Ok(PolicyInForce { version: reply.etag.unwrap_or(0), policy })
 }
 
 fn add_query(url: &mut Url, name: &str, value: Option<impl ToString>) {

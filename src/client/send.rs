@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, StatusCode, Url};
 
 use super::error::{ClientError, Failure};
@@ -73,11 +73,13 @@ pub(super) struct Call {
 /// A reply with a status of success.
 pub(super) struct Reply {
     pub(super) status: StatusCode,
+    /// The version in the reply's `ETag`.
+    pub(super) etag: Option<u64>,
     pub(super) body: Vec<u8>,
 }
 
 /// What to do after a try.
-enum Verdict {
+pub(super) enum Verdict {
     Done(Reply),
     /// The answer is no.
     Refused(Box<Problem>),
@@ -197,14 +199,15 @@ async fn attempt(
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
     let outcome = response.headers().get(header::OUTCOME).and_then(outcome_from);
+    let etag = response.headers().get(ETAG).and_then(version_from);
     match read_body(response).await {
-        Ok(body) if status.is_success() => Verdict::Done(Reply { status, body }),
+        Ok(body) if status.is_success() => Verdict::Done(Reply { status, etag, body }),
         Ok(body) => judge(status, after, outcome, &body, call.key.is_some()),
         Err(failure) => Verdict::AgainUnknown(failure, None),
     }
 }
 
-async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> {
+pub(super) async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(Failure::Transport)? {
         if body.len() + chunk.len() > REPLY_BYTES_MAX {
@@ -216,7 +219,7 @@ async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> 
 }
 
 /// What a reply without success means.
-fn judge(
+pub(super) fn judge(
     status: StatusCode,
     after: Option<Duration>,
     outcome: Option<WriteOutcome>,
@@ -265,6 +268,10 @@ fn outcome_from(value: &HeaderValue) -> Option<WriteOutcome> {
         b"unknown" => Some(WriteOutcome::Unknown),
         _ => None,
     }
+}
+
+fn version_from(etag: &HeaderValue) -> Option<u64> {
+    etag.to_str().ok()?.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
 }
 
 fn excerpt(body: &[u8]) -> String {

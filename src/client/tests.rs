@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use futures_util::StreamExt;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -232,21 +233,34 @@ async fn queries_paths_and_preconditions_are_written_as_the_interface_wants() {
             Say::json(200, json!({"items": [item(1, "A", 3)], "next_cursor": "c"}))
         }
         Some("/v1/orders") => Say::json(200, json!({"orders": [], "next_cursor": null})),
+        Some("/v1/items/4/ledger") => {
+            let row = json!({"delta": -2, "reason": "sold", "order": 7, "index": 9, "at": "now"});
+            Say::json(200, json!({"rows": [row], "next_cursor": "l1-2"}))
+        }
         _ => Say::json(200, item(4, "A", 3)),
     })
     .await;
     let store = client(&mock, patient()).await;
-    let query =
-        ItemQuery { topic: Some("R & D".into()), limit: Some(2), cursor: Some("a/b".into()) };
+    let query = ItemQuery {
+        topic: Some("R & D".into()),
+        q: Some("a+ é".into()),
+        in_stock: Some(true),
+        sort: Some("-price".into()),
+        limit: Some(2),
+        cursor: Some("a/b".into()),
+    };
     assert_eq!(store.items(&query).await.expect("lists").next_cursor.as_deref(), Some("c"));
-    store.orders(&OrderQuery { limit: Some(5), cursor: None }).await.expect("lists");
+    store.orders(&OrderQuery { limit: Some(5), ..OrderQuery::default() }).await.expect("lists");
     let put = PutItem { title: "A".into(), topic: "T".into(), price_cents: 1, stock: None };
     store.put_item(4, &put, Precondition::Absent).await.expect("creates");
     let change =
         ChangeStock { delta: Some(-2), set: None, reason: "damaged".into(), reference: None };
     store.change_stock(4, &change, Precondition::Version(9)).await.expect("changes");
     let seen = mock.seen();
-    assert_eq!(seen[0].line, "GET /v1/items?topic=R+%26+D&limit=2&cursor=a%2Fb");
+    assert_eq!(
+        seen[0].line,
+        "GET /v1/items?topic=R+%26+D&q=a%2B+%C3%A9&in_stock=true&sort=-price&limit=2&cursor=a%2Fb"
+    );
     assert_eq!(seen[1].line, "GET /v1/orders?limit=5");
     assert_eq!(
         (seen[2].line.as_str(), seen[2].headers["if-none-match"].as_str()),
@@ -258,6 +272,27 @@ async fn queries_paths_and_preconditions_are_written_as_the_interface_wants() {
         ("POST /v1/items/4/stock", "\"9\"")
     );
     assert_eq!(seen[3].body, json!({"delta": -2, "reason": "damaged"}));
+
+    let query = OrderQuery {
+        item: Some(5),
+        customer: Some("Ada & Co".into()),
+        status: Some("placed".into()),
+        from: Some("2025-01-01T00:00:00Z".into()),
+        to: Some("2025-02-01T00:00:00+01:00".into()),
+        ..OrderQuery::default()
+    };
+    store.orders(&query).await.expect("lists");
+    let query = LedgerQuery { limit: Some(3), cursor: Some("l5-6".into()) };
+    let page = store.ledger(4, &query).await.expect("lists");
+    assert_eq!((page.rows[0].delta, page.rows[0].order), (-2, Some(7)));
+    assert_eq!(page.next_cursor.as_deref(), Some("l1-2"));
+    let seen = mock.seen();
+    assert_eq!(
+        seen[4].line,
+        "GET /v1/orders?item=5&customer=Ada+%26+Co&status=placed&from=2025-01-01T00%3A00%3A00Z\
+        &to=2025-02-01T00%3A00%3A00%2B01%3A00"
+    );
+    assert_eq!(seen[5].line, "GET /v1/items/4/ledger?limit=3&cursor=l5-6");
 }
 
 #[tokio::test]
@@ -351,4 +386,78 @@ async fn what_cannot_be_sent_is_refused_at_once() {
         let error = store.place_order_with_key(&one(1), key).await.expect_err("refused");
         assert!(matches!(error, ClientError::Key), "{key:?}: {error:?}");
     }
+}
+
+fn feed(text: &str) -> Say {
+    Say::text(200, text).with("content-type", "text/event-stream")
+}
+
+#[tokio::test]
+async fn a_feed_goes_on_behind_the_last_whole_event() {
+    let change = |index: u64, kind: &str, id: u64| json!({"index": index, "kind": kind, "id": id, "what": "changed"});
+    let sale = json!([change(7, "item", 2), change(7, "order", 1)]);
+    let next = json!([change(8, "item", 2)]);
+    let mock = Mock::script(vec![
+        // It breaks off within an event.
+        feed(&format!(":\nid: 5\n\nid: 7\ndata: {sale}\n\nid: 8\ndata: {next}\n")),
+        Say::problem(503, "shutting_down", None, true),
+        feed(&format!(":\nid: 7\n\nid: 8\ndata: {next}\n\n:\nid: 9\n\n")),
+        Say::problem(410, "history_gone", None, false),
+    ])
+    .await;
+    let store = client(&mock, patient()).await;
+    let mut changes = store.follow(None, &["item", "order"]);
+    let mut heard = Vec::new();
+    let mut positions = Vec::new();
+    let refused = loop {
+        match changes.next().await.expect("not the end") {
+            Ok(change) => {
+                heard.push((change.index, change.kind));
+                positions.push(changes.position());
+            }
+            Err(error) => break error,
+        }
+    };
+    let heard: Vec<_> = heard.iter().map(|(index, kind)| (*index, kind.as_str())).collect();
+    assert_eq!(heard, [(7, "item"), (7, "order"), (8, "item")]);
+    // Between the changes of one index nobody can go on later.
+    assert_eq!(positions, [Some(5), Some(7), Some(8)]);
+    assert_eq!(changes.position(), Some(9));
+    assert!(
+        matches!(&refused, ClientError::Refused(problem) if problem.status == 410),
+        "{refused:?}"
+    );
+    assert!(changes.next().await.is_none());
+    assert_eq!(store.session_index(), 9, "a read after a change sees it");
+    let seen = mock.seen();
+    assert!(seen.iter().all(|seen| seen.line == "GET /v1/changes?kinds=item%2Corder"), "{seen:?}");
+    assert!(seen.iter().all(|seen| seen.headers["accept"] == "text/event-stream"), "{seen:?}");
+    let from: Vec<_> =
+        seen.iter().map(|seen| seen.headers.get("last-event-id").map(String::as_str)).collect();
+    assert_eq!(from, [None, Some("7"), Some("7"), Some("9")]);
+}
+
+#[tokio::test]
+async fn a_feed_ends_with_what_the_store_says_or_when_there_is_none() {
+    let gone = json!({
+        "type": "about:blank#history_gone", "title": "History gone", "status": 410,
+        "detail": "gone", "code": "history_gone", "retryable": false, "oldest_after": 40,
+    });
+    let mock = Mock::script(vec![feed(&format!("event: error\ndata: {gone}\n\n"))]).await;
+    let mut changes = client(&mock, patient()).await.follow(Some(3), &[]);
+    let error = changes.next().await.expect("an error").expect_err("an error");
+    assert_eq!(error.problem().and_then(|problem| problem.oldest_after), Some(40), "{error:?}");
+    assert!(changes.next().await.is_none());
+    assert_eq!(changes.position(), Some(3));
+
+    let mock = Mock::script(vec![Say::json(200, json!({"changes": [], "next_after": 1}))]).await;
+    let mut changes = client(&mock, patient()).await.follow(None, &[]);
+    let error = changes.next().await.expect("an error").expect_err("an error");
+    assert!(matches!(error, ClientError::Unexpected { .. }), "{error:?}");
+
+    let nobody = Client::with_timeouts("127.0.0.1:1", quick()).expect("a valid address");
+    let mut changes = nobody.follow(None, &[]);
+    let error = changes.next().await.expect("an error").expect_err("an error");
+    assert!(matches!(error, ClientError::Unavailable { .. }), "{error:?}");
+    assert!(changes.next().await.is_none());
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::document::Document;
 use super::reader::Reader;
 use super::{ConfigError, LogSection, Sources};
+use crate::http::rate_limit;
 
 /// The most seed addresses; one that answers is enough.
 const SEEDS_MAX: usize = 64;
@@ -49,6 +50,10 @@ pub struct FacadeSection {
     pub body_limit_bytes: usize,
     /// Whether the original's `GET /buy/{n}/` is served.
     pub legacy_get_buy: bool,
+    /// How many requests each client may send; none where it is switched off.
+    pub rate_limit: Option<rate_limit::Settings>,
+    /// Live feeds of changes at the same time; more are answered with 503 `overloaded`.
+    pub max_feeds: usize,
 }
 
 impl FacadeConfig {
@@ -89,6 +94,9 @@ impl FacadeSection {
         let body_limit_bytes = size("body_limit_bytes", 262_144, 1..=67_108_864);
         let header_timeout_ms = reader.number("header_timeout_ms", 5000, 1..=600_000).value;
         let legacy_get_buy = reader.switch("legacy_get_buy", true).value;
+        let rate_limit = reader.rate_limit();
+        let max_feeds = usize::try_from(reader.number("max_feeds", 2000, 0..=1_000_000).value)
+            .expect("the ranges of sizes end far below 32 bits");
         reader.finish();
         Self {
             name,
@@ -104,6 +112,8 @@ impl FacadeSection {
             header_timeout_ms,
             body_limit_bytes,
             legacy_get_buy,
+            rate_limit,
+            max_feeds,
         }
     }
 }

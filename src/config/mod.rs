@@ -15,6 +15,7 @@
 mod document;
 mod facade;
 mod node;
+mod rate_limit;
 mod reader;
 mod secret;
 

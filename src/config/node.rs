@@ -10,7 +10,8 @@ use super::document::{Document, Entry, Origin, Value};
 use super::reader::{Reader, Setting};
 use super::secret::SECRET_BYTES_MIN;
 use super::{ConfigError, LogSection, Secret, Sources};
-use crate::api::BATCH_ORDERS_MAX;
+use crate::api::{BATCH_ORDERS_MAX, policy_range as range};
+use crate::http::rate_limit;
 
 /// The most members a cluster may be bootstrapped with. More voters make every write slower and
 /// survive no more than anybody needs.
@@ -69,6 +70,16 @@ pub struct ApiSection {
     pub max_batch_orders: usize,
     /// Whether the original's `GET /buy/{n}/` is served.
     pub legacy_get_buy: bool,
+    /// How many requests each client may send; none where it is switched off.
+    pub rate_limit: Option<rate_limit::Settings>,
+    /// Live feeds of changes at the same time; more are answered with 503 `overloaded`.
+    pub max_feeds: usize,
+    /// How long a live feed may be silent before a comment goes out.
+    pub feed_comment_s: u64,
+    /// The largest body of an import.
+    pub import_limit_bytes: u64,
+    /// Imports at the same time; more are answered with 503 `overloaded`.
+    pub max_imports: usize,
 }
 
 /// `[peer]`
@@ -149,6 +160,16 @@ pub struct PolicySection {
     pub restock_quantity: u64,
     /// Time between restocks.
     pub restock_interval_s: u64,
+    /// How many changes are kept for those who follow them.
+    pub change_history: u64,
+    /// How many prices are kept of an item.
+    pub price_history: u64,
+    /// How many reservations may hold at a time.
+    pub reservation_limit: u64,
+    /// How many ended reservations are kept.
+    pub reservation_history: u64,
+    /// How long a reservation may hold, in log time.
+    pub reservation_ttl_max_s: u64,
 }
 
 impl NodeConfig {
@@ -256,6 +277,12 @@ impl ApiSection {
                 1..=BATCH_ORDERS_MAX as u64,
             )),
             legacy_get_buy: reader.switch("legacy_get_buy", true).value,
+            rate_limit: reader.rate_limit(),
+            max_feeds: size(reader.number("max_feeds", 2000, 0..=1_000_000)),
+            // Clients and facades take a feed that is silent for more than twice 15 s for dead.
+            feed_comment_s: reader.number("feed_comment_s", 15, 1..=15).value,
+            import_limit_bytes: reader.number("import_limit_bytes", 1 << 30, 1..=1 << 40).value,
+            max_imports: size(reader.number("max_imports", 2, 0..=64)),
         };
         reader.finish();
         section
@@ -323,13 +350,26 @@ impl StorageSection {
 impl PolicySection {
     fn read(mut reader: Reader<'_>) -> Self {
         let section = Self {
-            key_retention_hours: reader.number("key_retention_hours", 24, 1..=8760).value,
-            key_limit: reader.number("key_limit", 1_000_000, 1..=100_000_000).value,
-            restock: reader.switch("restock", false).value,
-            restock_quantity: reader
-                .number("restock_quantity", 50, 1..=crate::api::AMOUNT_MAX)
+            key_retention_hours: reader
+                .number("key_retention_hours", 24, range::KEY_RETENTION_HOURS)
                 .value,
-            restock_interval_s: reader.number("restock_interval_s", 30, 1..=86_400).value,
+            key_limit: reader.number("key_limit", 1_000_000, range::KEY_LIMIT).value,
+            restock: reader.switch("restock", false).value,
+            restock_quantity: reader.number("restock_quantity", 50, range::RESTOCK_QUANTITY).value,
+            restock_interval_s: reader
+                .number("restock_interval_s", 30, range::RESTOCK_INTERVAL_S)
+                .value,
+            change_history: reader.number("change_history", 1_000_000, range::CHANGE_HISTORY).value,
+            price_history: reader.number("price_history", 100, range::PRICE_HISTORY).value,
+            reservation_limit: reader
+                .number("reservation_limit", 100_000, range::RESERVATION_LIMIT)
+                .value,
+            reservation_history: reader
+                .number("reservation_history", 100_000, range::RESERVATION_HISTORY)
+                .value,
+            reservation_ttl_max_s: reader
+                .number("reservation_ttl_max_s", 86_400, range::RESERVATION_TTL_MAX_S)
+                .value,
         };
         reader.finish();
         section

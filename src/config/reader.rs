@@ -47,6 +47,11 @@ impl Document {
 }
 
 impl Reader<'_> {
+    /// The section's name.
+    pub(super) fn section(&self) -> &str {
+        &self.section
+    }
+
     /// Where the section stands.
     pub(super) fn header(&self) -> Origin {
         self.header.clone()
@@ -240,7 +245,18 @@ impl Reader<'_> {
 
     /// A list of texts; from the environment or a flag, separated by commas.
     pub(super) fn texts(&mut self, key: &'static str) -> Setting<Vec<Setting<String>>> {
-        let Some(entry) = self.take(key) else { return self.missing(key, Vec::new()) };
+        match self.texts_if_given(key) {
+            Some(texts) => texts,
+            None => self.missing(key, Vec::new()),
+        }
+    }
+
+    /// As [`Reader::texts`], where the key may be left out.
+    pub(super) fn texts_if_given(
+        &mut self,
+        key: &'static str,
+    ) -> Option<Setting<Vec<Setting<String>>>> {
+        let entry = self.take(key)?;
         let mut texts = Vec::new();
         match entry.value {
             Value::Raw(text) => {
@@ -271,7 +287,7 @@ impl Reader<'_> {
                 );
             }
         }
-        Setting { value: texts, origin: entry.origin }
+        Some(Setting { value: texts, origin: entry.origin })
     }
 
     /// A list of addresses, at least one.

@@ -78,6 +78,9 @@ fn a_file_with_the_required_keys_gives_the_documented_defaults() {
     assert_eq!(config.api.max_in_flight, 2048);
     assert_eq!(config.api.max_batch_orders, 1000);
     assert!(config.api.legacy_get_buy);
+    assert_eq!(config.api.rate_limit, None);
+    assert_eq!((config.api.max_feeds, config.api.feed_comment_s), (2000, 15));
+    assert_eq!((config.api.import_limit_bytes, config.api.max_imports), (1 << 30, 2));
     assert_eq!(config.cluster.failure_window_ms, 1500);
     assert_eq!(
         config.raft,
@@ -105,7 +108,8 @@ fn what_is_wrong_in_a_node_file_is_refused_with_key_file_and_line() {
             "FILE:6: api.lsten: unknown key; the keys of api are insecure, listen, \
             max_connections, \
              header_timeout_ms, request_timeout_ms, body_limit_bytes, max_in_flight, \
-             max_batch_orders, legacy_get_buy",
+             max_batch_orders, legacy_get_buy, rate_limit_per_second, rate_limit_burst, \
+             trusted_proxies, max_feeds, feed_comment_s, import_limit_bytes, max_imports",
         ),
         (
             "max_connections = 0",
@@ -317,6 +321,79 @@ fn the_number_of_members_is_bounded() {
 }
 
 #[test]
+fn a_rate_limit_is_read_whole_or_refused_with_key_file_and_line() {
+    let at_node = |lines: &str| node(&NODE.replacen("[peer]", &format!("{lines}\n[peer]"), 1));
+    let at_facade =
+        |lines: &str| load(&format!("{FACADE}{lines}\n"), Sources::default(), FacadeConfig::load);
+    for (lines, expected) in [
+        ("rate_limit_per_second = 0\nrate_limit_burst = 0", None),
+        ("trusted_proxies = [\"10.0.0.1\"]", None),
+        ("rate_limit_per_second = 1", Some((1, 1, &[][..]))),
+        (
+            "rate_limit_per_second = 1000000\nrate_limit_burst = 1000000",
+            Some((1_000_000, 1_000_000, &[])),
+        ),
+        ("rate_limit_per_second = 10\nrate_limit_burst = 3", Some((10, 3, &[]))),
+        (
+            "rate_limit_per_second = 10\ntrusted_proxies = [\"10.0.0.1\", \"10.1.0.0/16\", \"::1\"]",
+            Some((10, 10, &["10.0.0.1/32", "10.1.0.0/16", "::1/128"])),
+        ),
+    ] {
+        let told = at_node(lines).expect("loads").api.rate_limit;
+        assert_eq!(at_facade(lines).expect("loads").facade.rate_limit, told, "{lines}");
+        let told = told.as_ref().map(|limit| (limit.per_second.get(), limit.burst.get(), limit));
+        let told = told.map(|(per_second, burst, limit)| {
+            let networks = limit.trusted_proxies.iter().map(ToString::to_string);
+            (per_second, burst, networks.collect::<Vec<_>>())
+        });
+        let expected = expected.map(|(per_second, burst, networks): (u32, u32, &[&str])| {
+            (per_second, burst, networks.iter().map(|text| (*text).to_owned()).collect())
+        });
+        assert_eq!(told, expected, "{lines}");
+    }
+    let many = (0..65).map(|n| format!("\"10.0.0.{n}\"")).collect::<Vec<_>>().join(", ");
+    let many = format!("trusted_proxies = [{many}]");
+    for (lines, what) in [
+        (
+            "rate_limit_burst = 5",
+            "rate_limit_burst: 5 does nothing while SECTION.rate_limit_per_second is 0",
+        ),
+        (
+            "rate_limit_per_second = 1000001",
+            "rate_limit_per_second: 1000001 must be a whole number from 0 to 1000000 (default 0)",
+        ),
+        (
+            "rate_limit_per_second = -1",
+            "rate_limit_per_second: -1 must be a whole number from 0 to 1000000 (default 0)",
+        ),
+        (
+            "trusted_proxies = [\"proxy\"]",
+            "trusted_proxies: \"proxy\" is not an address or a network such as \"10.0.0.7\" or \
+             \"10.0.0.0/24\"",
+        ),
+        (
+            "trusted_proxies = [\"10.0.0.7/24\"]",
+            "trusted_proxies: 10.0.0.7/24 is not a network; write 10.0.0.0/24",
+        ),
+        ("trusted_proxies = 5", "trusted_proxies: must be a list of texts, not a whole number"),
+        (&many, "trusted_proxies: must be at most 64, not 65"),
+    ] {
+        let of = |place: &str, section: &str| {
+            format!("FILE:{place}: {section}.{}", what.replace("SECTION", section))
+        };
+        assert_eq!(at_node(lines).expect_err("refused"), of("6", "api"));
+        assert_eq!(at_facade(lines).expect_err("refused"), of("4", "facade"));
+    }
+    let env = vec![
+        ("PYGMY_API_RATE_LIMIT_PER_SECOND".into(), "5".into()),
+        ("PYGMY_API_TRUSTED_PROXIES".into(), "10.0.0.1, 10.1.0.0/16".into()),
+    ];
+    let config = load(NODE, Sources { env, ..Sources::default() }, NodeConfig::load);
+    let limit = config.expect("loads").api.rate_limit.expect("is on");
+    assert_eq!((limit.per_second.get(), limit.trusted_proxies.len()), (5, 2));
+}
+
+#[test]
 fn what_is_wrong_in_a_facade_file_is_refused_with_key_file_and_line() {
     for (change, expected) in [
         (
@@ -358,7 +435,8 @@ fn what_is_wrong_in_a_facade_file_is_refused_with_key_file_and_line() {
             "FILE:3: facade.seed: unknown key; the keys of facade are insecure, name, \
              listen, seeds, deadline_ms, attempt_timeout_ms, cache_ttl_s, cache_entries, \
              max_in_flight, \
-             max_connections, body_limit_bytes, header_timeout_ms, legacy_get_buy",
+             max_connections, body_limit_bytes, header_timeout_ms, legacy_get_buy, \
+             rate_limit_per_second, rate_limit_burst, trusted_proxies, max_feeds",
         ),
     ] {
         refused_facade(change, expected);
@@ -611,6 +689,14 @@ fn the_documented_defaults_are_the_defaults() {
         "election_max_ms",
         "cache_mb",
         "restock_interval_s",
+        "rate_limit_per_second",
+        "rate_limit_burst",
+        "trusted_proxies",
+        "change_history",
+        "price_history",
+        "reservation_limit",
+        "reservation_history",
+        "reservation_ttl_max_s",
         "filter",
         "insecure",
     ] {

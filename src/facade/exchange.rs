@@ -11,7 +11,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{self as std_header, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Body as _;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -27,12 +27,16 @@ use crate::http::serve::TimedBody;
 /// they come.
 const WHOLE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The longest pause in the middle of a reply. Live feeds send a comment every 15 seconds.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest pause in the middle of a reply. Live feeds send a comment every 15 seconds: this is more
+/// than two of them.
+const READ_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// How long an unused connection to a member is kept; well below the servers' own idle timeout, so
 /// that it is we who close it.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The longest reply to a request whose body was passed on as it came.
+const STREAM_REPLY_BYTES_MAX: usize = 1024 * 1024;
 
 /// What is asked of a member.
 #[derive(Debug, Clone)]
@@ -88,6 +92,26 @@ pub(super) fn client(connect_timeout: Duration, idle_max: usize) -> HttpClient {
         .build(connector)
 }
 
+/// The client that passes bodies on as they come.
+pub(super) type StreamClient = Client<HttpConnector, Body>;
+
+/// How long a connection on which a body goes may give no sign of life.
+const STREAM_SILENCE_MAX: Duration = Duration::from_secs(15);
+
+/// Connections of its own for each request: one that is stale would cost the body.
+pub(super) fn stream_client(connect_timeout: Duration) -> StreamClient {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(connect_timeout));
+    connector.set_nodelay(true);
+    // There is no deadline for the whole: this is how a member that is gone is found out.
+    connector.set_keepalive(Some(STREAM_SILENCE_MAX / 3));
+    connector.set_keepalive_interval(Some(STREAM_SILENCE_MAX / 3));
+    connector.set_keepalive_retries(Some(2));
+    #[cfg(target_os = "linux")]
+    connector.set_tcp_user_timeout(Some(STREAM_SILENCE_MAX));
+    Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector)
+}
+
 /// What is left to the way back of the time that a member is given, as a part of it. A member that
 /// answers "no leader, nothing done" in time leaves no doubt; one that is cut short does.
 const WAY_BACK: u32 = 8;
@@ -101,18 +125,7 @@ pub(super) async fn send(
     timeout: Duration,
     outstanding: Option<Outstanding>,
 ) -> Result<Reply, Lost> {
-    let mut headers = ask.headers.clone();
-    let given_ms = (timeout - timeout / WAY_BACK).as_millis();
-    let given_ms = u64::try_from(given_ms).unwrap_or(u64::MAX);
-    headers.insert(HeaderName::from_static(header::TIMEOUT_MS), HeaderValue::from(given_ms));
-    let Ok(uri) = format!("http://{address}{}", ask.target).parse::<Uri>() else {
-        tracing::debug!(address, target = ask.target, "not an address to send to");
-        return Err(Lost::NotSent);
-    };
-    let mut request = Request::new(Full::new(ask.body.clone()));
-    *request.method_mut() = ask.method.clone();
-    *request.uri_mut() = uri;
-    *request.headers_mut() = headers;
+    let request = request(address, ask, Full::new(ask.body.clone()), timeout)?;
     let answer = async {
         let response = client.request(request).await.map_err(|error| lost(&error))?;
         let (head, body) = response.into_parts();
@@ -134,6 +147,41 @@ pub(super) async fn send(
         Ok(Reply { status: head.status, headers, body })
     };
     tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Lost::TimedOut))
+}
+
+/// Sends a request whose body is passed on as it comes, in place of that of `ask`. The member is told
+/// how long a step of it may take; the whole takes as long as the body. The reply comes whole.
+pub(super) async fn send_stream(
+    client: &StreamClient,
+    address: &str,
+    ask: &Ask,
+    body: Body,
+    timeout: Duration,
+) -> Result<Reply, Lost> {
+    let request = request(address, ask, body, timeout)?;
+    let response = client.request(request).await.map_err(|error| lost(&error))?;
+    let (head, body) = response.into_parts();
+    let mut headers = head.headers;
+    strip_hop_by_hop(&mut headers);
+    let read = Limited::new(TimedBody::new(body, READ_TIMEOUT), STREAM_REPLY_BYTES_MAX).collect();
+    let read = read.await.map_err(|error| broken(&*error))?;
+    Ok(Reply { status: head.status, headers, body: ReplyBody::Whole(read.to_bytes()) })
+}
+
+fn request<B>(address: &str, ask: &Ask, body: B, timeout: Duration) -> Result<Request<B>, Lost> {
+    let mut headers = ask.headers.clone();
+    let given_ms = (timeout - timeout / WAY_BACK).as_millis();
+    let given_ms = u64::try_from(given_ms).unwrap_or(u64::MAX);
+    headers.insert(HeaderName::from_static(header::TIMEOUT_MS), HeaderValue::from(given_ms));
+    let Ok(uri) = format!("http://{address}{}", ask.target).parse::<Uri>() else {
+        tracing::debug!(address, target = ask.target, "not an address to send to");
+        return Err(Lost::NotSent);
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = ask.method.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    Ok(request)
 }
 
 fn lost(error: &hyper_util::client::legacy::Error) -> Lost {
@@ -226,6 +274,9 @@ pub(super) fn forwarded_headers(from: &HeaderMap, via: &HeaderValue) -> HeaderMa
     headers.remove(std_header::HOST);
     headers.remove(std_header::CONTENT_LENGTH);
     headers.remove(std_header::EXPECT);
+    // The client's rate limit is ours to keep. A member that trusts this address would count again.
+    headers.remove(std_header::FORWARDED);
+    headers.remove("x-forwarded-for");
     headers.append(std_header::VIA, via.clone());
     headers
 }
@@ -277,6 +328,8 @@ mod tests {
             ("content-length", "5"),
             ("idempotency-key", "k"),
             ("accept", "text/csv"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("forwarded", "for=192.0.2.1"),
         ]);
         let to = forwarded_headers(&from, &HeaderValue::from_static("1.1 f"));
         assert_eq!(

@@ -173,7 +173,7 @@ async fn next(
 
 /// Whether the replica is still worth following. One that the cluster has lost hears of no changes,
 /// and would say so by silence.
-fn is_usable(core: &Core, replica: &Arc<Replica>) -> bool {
+pub(super) fn is_usable(core: &Core, replica: &Arc<Replica>) -> bool {
     let view = core.members.view();
     view.peers.iter().any(|peer| Arc::ptr_eq(&peer.replica, replica) && peer.is_healthy())
 }

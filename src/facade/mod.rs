@@ -8,6 +8,8 @@
 mod cache;
 mod exchange;
 mod feed;
+mod follow;
+mod import;
 mod members;
 mod own;
 mod pass;
@@ -19,14 +21,15 @@ mod view;
 mod watch;
 mod write;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Method, Uri};
+use http::request::Parts;
+use http::{HeaderValue, Method, Uri, header::ALLOW};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -39,7 +42,10 @@ use self::route::{Route, classify};
 pub use self::settings::Settings;
 use self::view::View;
 use crate::api::{WriteOutcome, header};
+use crate::http::is_write;
+use crate::http::node::methods_of;
 use crate::http::problem::{ApiError, Code};
+use crate::http::rate_limit::Counted;
 use crate::http::request_id;
 use crate::http::seed_gone;
 
@@ -47,14 +53,16 @@ use crate::http::seed_gone;
 struct Core {
     settings: Settings,
     client: exchange::HttpClient,
+    stream_client: exchange::StreamClient,
     members: Members,
     cache: Cache,
     requests: Arc<Semaphore>,
     writes: Arc<Semaphore>,
+    feeds: Arc<Semaphore>,
     body_budget: Arc<Semaphore>,
     /// This facade in `Via`, unlike any other: a request that has it already has come around.
     via: HeaderValue,
-    stopping: AtomicBool,
+    stopping: tokio::sync::watch::Sender<bool>,
 }
 
 /// A running front end. Its watchers end with [`Facade::shutdown`], or when it is dropped.
@@ -73,13 +81,15 @@ impl Facade {
         let via = format!("1.1 pygmy-facade-{:016x}", rand::random::<u64>());
         let core = Arc::new(Core {
             client: exchange::client(settings.connect_timeout, settings.max_in_flight),
+            stream_client: exchange::stream_client(settings.connect_timeout),
             members: Members::new(&settings.seeds, backoff),
             cache: Cache::new(settings.cache_entries, settings.cache_bytes, settings.cache_ttl),
             requests: semaphore(settings.max_in_flight),
             writes: semaphore(writes_max),
+            feeds: semaphore(settings.max_feeds),
             body_budget: semaphore(settings.body_budget / pass::BODY_UNIT),
             via: HeaderValue::from_str(&via).expect("letters and digits are a header value"),
-            stopping: AtomicBool::new(false),
+            stopping: tokio::sync::watch::Sender::new(false),
             settings,
         });
         let watchers = vec![
@@ -97,9 +107,9 @@ impl Facade {
             .layer(axum::middleware::from_fn(request_id::middleware))
     }
 
-    /// Says in `/readyz` that the facade is about to end, and goes on answering.
+    /// Says in `/readyz` that the facade is about to end, ends live feeds, and goes on answering.
     pub fn begin_shutdown(&self) {
-        self.core.stopping.store(true, Ordering::Relaxed);
+        self.core.stopping.send_replace(true);
     }
 
     /// Ends the watchers. To be called when no more requests are served.
@@ -120,7 +130,7 @@ impl Drop for Facade {
 
 impl Core {
     fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        *self.stopping.borrow()
     }
 
     /// Waits until the membership changes, for this long at most.
@@ -143,7 +153,34 @@ async fn answer(State(facade): State<Arc<Facade>>, request: Request) -> Response
     let core = &facade.core;
     let (parts, body) = request.into_parts();
     let route = classify(&parts.method, &parts.uri);
-    let mut response = match route {
+    let counted = core
+        .settings
+        .rate_limit
+        .as_ref()
+        .and_then(|limit| limit.count(parts.uri.path(), &parts.headers, &parts.extensions));
+    let mut response = match counted.as_ref().and_then(Counted::refusal) {
+        Some(error) => refuse(route, &parts.method, &parts.uri, error),
+        None => dispatch(core, route, parts, body).await,
+    };
+    if let Some(counted) = counted {
+        counted.tell(&mut response);
+    }
+    sign(core, &mut response);
+    response
+}
+
+/// An error of ours for a request of which nothing was done.
+fn refuse(route: Route, method: &Method, uri: &Uri, error: ApiError) -> Response {
+    let not_applied = |error: ApiError| error.outcome(WriteOutcome::NotApplied);
+    match route {
+        Route::Write(write) => write::refuse_write(write, not_applied(error)),
+        _ if is_write(method, uri.path()) => not_applied(error).into_response(),
+        _ => error.into_response(),
+    }
+}
+
+async fn dispatch(core: &Arc<Core>, route: Route, parts: Parts, body: Body) -> Response {
+    match route {
         Route::Read(read) => pass(core, Pass::Read(read), parts, body).await,
         Route::Write(write) => pass(core, Pass::Write(write), parts, body).await,
         Route::Heartbeat => own::heartbeat(core),
@@ -157,24 +194,18 @@ async fn answer(State(facade): State<Arc<Facade>>, request: Request) -> Response
         Route::Readyz => own::readyz(core),
         Route::Gone => gone(&parts.method, &parts.uri),
         Route::BuyByGetOnly => {
-            ApiError::new(Code::MethodNotAllowed, "Only GET sells here; POST /v1/orders is better.")
-                .outcome(WriteOutcome::NotApplied)
-                .allow("GET")
-                .into_response()
+            let detail = "Only GET sells here; POST /v1/orders is better.";
+            let error = ApiError::new(Code::MethodNotAllowed, detail).allow("GET");
+            refuse(route, &parts.method, &parts.uri, error)
         }
-        Route::UnknownMethod => {
-            ApiError::new(Code::MethodNotAllowed, format!("Nothing here takes {}.", parts.method))
-                .allow("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-                .into_response()
+        Route::UnknownMethod => unknown_method(route, &parts.method, &parts.uri),
+        Route::BadPath => {
+            let detail =
+                "The path must begin with a slash and have no dot segments or backslashes.";
+            let error = ApiError::new(Code::Malformed, detail);
+            refuse(route, &parts.method, &parts.uri, error)
         }
-        Route::BadPath => ApiError::new(
-            Code::Malformed,
-            "The path must begin with a slash and have no dot segments or backslashes.",
-        )
-        .into_response(),
-    };
-    sign(core, &mut response);
-    response
+    }
 }
 
 /// Marks a reply that no member gave as ours.
@@ -190,6 +221,21 @@ fn sign(core: &Core, response: &mut Response) {
     {
         headers.insert(header::INDEX, HeaderValue::from(index));
     }
+}
+
+/// What a member would say, without asking one: it may not be safe to ask twice.
+fn unknown_method(route: Route, method: &Method, uri: &Uri) -> Response {
+    let path = uri.path();
+    let Some(methods) = methods_of(path) else {
+        let error = ApiError::new(Code::NotFound, format!("There is nothing at {path}."));
+        return refuse(route, method, uri, error);
+    };
+    let detail = format!("{path} does not take {method}.");
+    let mut response = refuse(route, method, uri, ApiError::new(Code::MethodNotAllowed, detail));
+    if let Ok(methods) = HeaderValue::from_str(&methods) {
+        response.headers_mut().insert(ALLOW, methods);
+    }
+    response
 }
 
 fn gone(method: &Method, uri: &Uri) -> Response {

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use http::header::{CONTENT_LENGTH, VIA};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
@@ -20,6 +20,7 @@ use super::read::Reading;
 use super::route::{Read, Write};
 use super::write::{Writing, refuse_write};
 use crate::api::{WriteOutcome, header};
+use crate::http::event_stream;
 use crate::http::problem::{ApiError, Code};
 use crate::http::request_id;
 use crate::http::seed_gone;
@@ -55,9 +56,16 @@ pub(super) async fn pass(core: &Arc<Core>, pass: Pass, parts: Parts, body: Body)
         let detail = "The request came back to this facade: one of its seeds leads to itself.";
         return pass.refuse(ApiError::new(Code::Internal, detail));
     }
-    let Some(admission) = Admission::request(core, pass) else {
+    let live = matches!(pass, Pass::Read(Read { changes: true, .. }))
+        && event_stream::is_wanted(&parts.headers);
+    let admission = if live { Admission::feed(core) } else { Admission::request(core, pass) };
+    let Some(admission) = admission else {
         return pass.refuse(overloaded("This facade has as many requests as it takes on."));
     };
+    if let Pass::Write(Write { import: true, .. }) = pass {
+        let (target, headers) = forwarded(core, &parts);
+        return super::import::import(core, target, headers, body).await;
+    }
     let Some(_budget) = reserve_body(core, &parts, &body) else {
         return pass.refuse(overloaded("This facade holds as many request bodies as it can."));
     };
@@ -65,17 +73,23 @@ pub(super) async fn pass(core: &Arc<Core>, pass: Pass, parts: Parts, body: Body)
         Ok(body) => body,
         Err(error) => return pass.refuse(error),
     };
+    let (target, headers) = forwarded(core, &parts);
+    let ask = Ask { method: parts.method, target, headers, body };
+    let response = match pass {
+        Pass::Read(read) => Reading { read, ask, live }.answer(core, &parts.uri).await,
+        Pass::Write(write) => Writing { write, ask }.answer(core).await,
+    };
+    admission.until_the_end_of(response)
+}
+
+/// Path and query, and headers, as they go to a member.
+fn forwarded(core: &Core, parts: &Parts) -> (String, HeaderMap) {
     let mut headers = forwarded_headers(&parts.headers, &core.via);
     if let Some(id) = request_id::current() {
         headers.insert(HeaderName::from_static(header::REQUEST_ID), id.header_value());
     }
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    let ask = Ask { method: parts.method, target, headers, body };
-    let response = match pass {
-        Pass::Read(read) => Reading { read, ask }.answer(core, &parts.uri).await,
-        Pass::Write(write) => Writing { write, ask }.answer(core).await,
-    };
-    admission.until_the_end_of(response)
+    (target, headers)
 }
 
 fn overloaded(detail: &str) -> ApiError {
@@ -101,6 +115,12 @@ impl Admission {
         };
         let _request = Arc::clone(&core.requests).try_acquire_owned().ok()?;
         Some(Self { _request, _write })
+    }
+
+    /// Feeds last, so that they have places of their own.
+    fn feed(core: &Core) -> Option<Self> {
+        let _request = Arc::clone(&core.feeds).try_acquire_owned().ok()?;
+        Some(Self { _request, _write: None })
     }
 
     /// Keeps the place until a reply that is passed on piece by piece has ended.

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::Core;
 use super::cache::{Began, Entry};
 use super::exchange::{Ask, Lost, Reply, send};
+use super::follow::pass_through;
 use super::replica::{Backoff, Failure, Replica};
 use super::route::{Freshness, Read, Scope, query_value};
 use crate::api::header;
@@ -36,7 +37,12 @@ const ROUND: Backoff = Backoff { min: Duration::from_millis(20), max: Duration::
 pub(super) struct Reading {
     pub(super) read: Read,
     pub(super) ask: Ask,
+    /// Whether a live feed is wanted.
+    pub(super) live: bool,
 }
+
+/// An answer, and who gave it.
+type Answered = (Reply, Arc<Replica>);
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +60,7 @@ struct Unanswered {
 
 impl Reading {
     /// Answers the read.
-    pub(super) async fn answer(mut self, core: &Core, uri: &Uri) -> Response {
+    pub(super) async fn answer(mut self, core: &Arc<Core>, uri: &Uri) -> Response {
         let freshness = freshness(self.read, &self.ask.headers, uri);
         let method = self.ask.method.clone();
         let cached = cache_key(self.read, freshness, &self.ask, uri);
@@ -71,7 +77,7 @@ impl Reading {
                 let wait = Instant::now() + core.settings.session_wait;
                 let session = Times { deadline: wait.min(times.deadline), ..times };
                 match self.ask_all(core, session, false).await {
-                    Ok(reply) => Ok(reply),
+                    Ok(answered) => Ok(answered),
                     Err(_) => {
                         self.at_stale();
                         self.ask_all(core, times, true).await
@@ -81,11 +87,15 @@ impl Reading {
             Freshness::Stale | Freshness::Asked => self.ask_all(core, times, true).await,
         };
         match answered {
-            Ok(reply) => {
+            Ok((reply, replica)) => {
                 if let Some((key, scope)) = cached {
                     store(core, key, scope, &reply, began);
                 }
-                reply.into_response(&method)
+                let response = reply.into_response(&method);
+                match self.live && response.status() == StatusCode::OK {
+                    true => response.map(|body| pass_through(core, replica, body)),
+                    false => response,
+                }
             }
             Err(Unanswered { refusal: Some(reply), .. }) => reply.into_response(&method),
             Err(Unanswered { refusal: None, timed_out: true }) => {
@@ -125,7 +135,12 @@ impl Reading {
 
     /// Asks one replica after the other until one answers. With `rounds`, asks all of them again
     /// until the deadline, where a later answer may be another one.
-    async fn ask_all(&self, core: &Core, times: Times, rounds: bool) -> Result<Reply, Unanswered> {
+    async fn ask_all(
+        &self,
+        core: &Core,
+        times: Times,
+        rounds: bool,
+    ) -> Result<Answered, Unanswered> {
         let mut tried: Vec<Arc<Replica>> = Vec::new();
         let mut unanswered = Unanswered { refusal: None, timed_out: false };
         let mut may_change = false;
@@ -147,16 +162,16 @@ impl Reading {
                 continue;
             };
             let timeout = times.attempt.min(left);
-            let sent =
-                send(&core.client, &replica.address, &self.ask, timeout, Some(replica.begin()))
-                    .await;
+            // A feed is no work for the replica most of the time: it does not count as outstanding.
+            let outstanding = (!self.live).then(|| replica.begin());
+            let sent = send(&core.client, &replica.address, &self.ask, timeout, outstanding).await;
             match sent {
                 Ok(reply) if is_answer(&reply) => {
                     replica.answered();
                     if let Some(index) = reply.index() {
                         core.members.note_seen(index);
                     }
-                    return Ok(reply);
+                    return Ok((reply, replica));
                 }
                 Ok(reply) => {
                     may_change |= note_refusal(core, &replica, &reply);

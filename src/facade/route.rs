@@ -37,6 +37,8 @@ pub(super) struct Read {
     pub(super) seed: bool,
     /// Whether the answer takes long by its nature: a whole backup, a check of everything.
     pub(super) long: bool,
+    /// Whether these are the changes, which there are as a live feed too.
+    pub(super) changes: bool,
 }
 
 /// What a write changes, as far as the path tells.
@@ -44,8 +46,13 @@ pub(super) struct Read {
 pub(super) enum Touch {
     /// One item.
     Item(u64),
-    /// The items in the lines of the order, or of the orders of a batch, that the reply shows.
+    /// The items in the lines of the order or reservation, or of the orders of a batch, that the
+    /// reply shows.
     OrderInReply,
+    /// The item that the reply shows.
+    ItemInReply,
+    /// No item.
+    Nothing,
     /// Anything.
     All,
 }
@@ -58,6 +65,8 @@ pub(super) struct Write {
     pub(super) keyed: bool,
     /// Whether this is the seed's `GET /buy/{n}`.
     pub(super) buy: bool,
+    /// Whether its body is a file, which is passed on as it comes.
+    pub(super) import: bool,
 }
 
 /// What a request is.
@@ -101,7 +110,7 @@ pub(super) fn classify(method: &Method, uri: &Uri) -> Route {
         (&Method::GET | &Method::HEAD, ["readyz"]) => Route::Readyz,
         (&Method::DELETE, ["invalidate", item]) => Route::Invalidate(item.parse().ok()),
         (&Method::GET, ["buy", item]) => {
-            Route::Write(Write { touch: touch_item(item), keyed: true, buy: true })
+            Route::Write(Write { touch: touch_item(item), keyed: true, buy: true, import: false })
         }
         (_, ["buy", _]) => Route::BuyByGetOnly,
         (&Method::GET | &Method::HEAD | &Method::OPTIONS, segments) => Route::Read(read(segments)),
@@ -127,7 +136,7 @@ fn read(segments: &[&str]) -> Read {
         ["search" | "lookup", ..] | ["v1", "items" | "topics" | "changes", ..] => {
             Some(Role::Catalog)
         }
-        ["v1", "orders", ..] => Some(Role::Order),
+        ["v1", "orders" | "reservations", ..] => Some(Role::Order),
         _ => None,
     };
     let scope = match segments {
@@ -140,17 +149,29 @@ fn read(segments: &[&str]) -> Read {
         scope,
         seed: matches!(segments, ["search" | "lookup", _]),
         long: matches!(segments, ["v1", "verify" | "backup" | "export"]),
+        changes: matches!(segments, ["v1", "changes"]),
     }
 }
 
 fn write(segments: &[&str]) -> Write {
     let touch = match segments {
-        ["v1", "orders"] | ["v1", "orders", "batch"] => Touch::OrderInReply,
+        ["v1", "items"] => Touch::ItemInReply,
+        ["v1", "orders"]
+        | ["v1", "orders", "batch"]
+        | ["v1", "orders", _, "cancel"]
+        | ["v1", "reservations"]
+        | ["v1", "reservations", _]
+        | ["v1", "reservations", _, "confirm"] => Touch::OrderInReply,
         ["v1", "items", item] | ["v1", "items", item, "stock"] => touch_item(item),
+        ["v1", "policy"] | ["v1", "cluster", "maintenance"] => Touch::Nothing,
         _ => Touch::All,
     };
-    let keyed = !matches!(segments, ["v1", "cluster" | "import", ..]);
-    Write { touch, keyed, buy: false }
+    let keyed = match segments {
+        ["v1", "cluster", "maintenance"] => true,
+        ["v1", "cluster" | "import", ..] => false,
+        _ => true,
+    };
+    Write { touch, keyed, buy: false, import: matches!(segments, ["v1", "import"]) }
 }
 
 fn touch_item(item: &str) -> Touch {
@@ -186,7 +207,19 @@ mod tests {
             assert_eq!(role(path), Some(Role::Catalog), "{path}");
         }
         assert_eq!(role("/v1/changes?after=3"), Some(Role::Catalog));
-        assert_eq!(role("/v1/orders/5"), Some(Role::Order));
+        // The ledger also tells of sales, which no change of the item announces: it is not cached.
+        let Route::Read(ledger) = route(Method::GET, "/v1/items/5/ledger?limit=3") else {
+            panic!("it is a read")
+        };
+        assert_eq!((ledger.role, ledger.scope), (Some(Role::Catalog), None));
+        // Nor are prices, of which the lowest goes up with time alone.
+        let Route::Read(prices) = route(Method::GET, "/v1/items/5/prices") else {
+            panic!("it is a read")
+        };
+        assert_eq!((prices.role, prices.scope), (Some(Role::Catalog), None));
+        for path in ["/v1/orders/5", "/v1/reservations/5", "/v1/reservations?status=held"] {
+            assert_eq!(role(path), Some(Role::Order), "{path}");
+        }
         for path in ["/", "/openapi.json", "/v1/cluster", "/clusterz", "/v1/ordersx"] {
             assert_eq!(role(path), None, "{path}");
         }
@@ -195,7 +228,7 @@ mod tests {
     #[test]
     fn nothing_that_sells_is_a_read() {
         for path in ["/buy/5", "/buy/5/", "/buy/5?consistency=stale", "//buy/5"] {
-            let write = Write { touch: Touch::Item(5), keyed: true, buy: true };
+            let write = Write { touch: Touch::Item(5), keyed: true, buy: true, import: false };
             assert_eq!(route(Method::GET, path), Route::Write(write), "{path}");
         }
         for method in [Method::HEAD, Method::POST, Method::OPTIONS] {
@@ -218,8 +251,26 @@ mod tests {
         assert_eq!(write(Method::POST, "/v1/orders").touch, Touch::OrderInReply);
         let batch = write(Method::POST, "/v1/orders/batch");
         assert_eq!((batch.touch, batch.keyed), (Touch::OrderInReply, true));
+        for (method, path) in [
+            (Method::POST, "/v1/orders/7/cancel"),
+            (Method::POST, "/v1/reservations"),
+            (Method::DELETE, "/v1/reservations/7"),
+            (Method::POST, "/v1/reservations/7/confirm"),
+        ] {
+            let write = write(method, path);
+            assert_eq!((write.touch, write.keyed), (Touch::OrderInReply, true), "{path}");
+        }
         assert_eq!(write(Method::PUT, "/v1/items/7").touch, Touch::Item(7));
         assert_eq!(write(Method::POST, "/v1/items/7/stock").touch, Touch::Item(7));
+        assert_eq!(write(Method::PATCH, "/v1/items/7").touch, Touch::Item(7));
+        assert_eq!(write(Method::DELETE, "/v1/items/7").touch, Touch::Item(7));
+        assert_eq!(write(Method::POST, "/v1/items").touch, Touch::ItemInReply);
+        for (method, path) in
+            [(Method::PUT, "/v1/policy"), (Method::POST, "/v1/cluster/maintenance")]
+        {
+            let write = write(method, path);
+            assert_eq!((write.touch, write.keyed), (Touch::Nothing, true), "{path}");
+        }
         assert_eq!(write(Method::POST, "/restock/").touch, Touch::All);
         assert!(write(Method::POST, "/v1/orders").keyed);
         assert!(!write(Method::POST, "/v1/cluster/members").keyed);

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::http::rate_limit::RateLimit;
+
 /// The settings of a facade. The defaults suit a cluster on a local network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// The name in `Pygmy-Node` on replies that no member gave.
     pub name: String,
@@ -36,12 +38,17 @@ pub struct Settings {
     /// The most requests at the same time. Writes may take three quarters of it, so that those that
     /// wait out an election leave room for reads.
     pub max_in_flight: usize,
+    /// The most live feeds of changes at the same time; they do not count as requests.
+    pub max_feeds: usize,
     /// The longest request body, in bytes.
     pub body_limit: usize,
     /// The most bytes of request bodies held at the same time.
     pub body_budget: usize,
     /// Whether `GET /buy/{n}` sells.
     pub legacy_get_buy: bool,
+    /// How many requests each client may send. The listener must tell where they come from
+    /// ([`tell_peer`](crate::http::serve::Limits::tell_peer)).
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl Default for Settings {
@@ -61,9 +68,11 @@ impl Default for Settings {
             cache_entries: 10_000,
             cache_bytes: 64 * 1024 * 1024,
             max_in_flight: 2048,
+            max_feeds: 2000,
             body_limit: 256 * 1024,
             body_budget: 64 * 1024 * 1024,
             legacy_get_buy: true,
+            rate_limit: None,
         }
     }
 }

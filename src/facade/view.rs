@@ -221,6 +221,7 @@ mod tests {
             cluster_id: cluster.into(),
             leader: leader.map(str::to_owned),
             term,
+            maintenance: false,
             members: (1..=3).zip(up).map(|(n, up)| member(n, up)).collect(),
         }
     }

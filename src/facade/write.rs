@@ -19,6 +19,7 @@ use super::replica::{Backoff, Failure, Replica};
 use super::route::{Touch, Write};
 use super::view::View;
 use crate::api::{Problem, WriteOutcome, header};
+use crate::http::node;
 use crate::http::problem::{ApiError, Code};
 use crate::http::seed_gone;
 
@@ -61,6 +62,10 @@ enum Tried {
 impl Writing {
     /// Sees the write through.
     pub(super) async fn answer(mut self, core: &Core) -> Response {
+        // How long it may take is for the facade to say, but nonsense is refused as by a node.
+        if let Err(error) = node::timeout(&self.ask.headers, core.settings.deadline) {
+            return refuse_write(self.write, error.outcome(WriteOutcome::NotApplied));
+        }
         let key = self.ensure_key();
         let deadline = Instant::now() + core.settings.deadline;
         let mut unsure = false;
@@ -251,6 +256,8 @@ impl Writing {
         let items = match self.write.touch {
             Touch::Item(item) => Some(vec![item]),
             Touch::OrderInReply => reply.whole().and_then(ordered_items),
+            Touch::ItemInReply => reply.whole().and_then(shown_item),
+            Touch::Nothing => Some(Vec::new()),
             Touch::All => None,
         };
         match items {
@@ -338,7 +345,17 @@ fn is_not_bought(reply: &Reply) -> bool {
             .is_some_and(|bought| bought.result == "0")
 }
 
-/// The items in the lines of an order, or of the orders of a batch.
+/// The item that a reply shows.
+fn shown_item(body: &Bytes) -> Option<Vec<u64>> {
+    #[derive(Deserialize)]
+    struct Item {
+        id: u64,
+    }
+    let item: Item = serde_json::from_slice(body).ok()?;
+    Some(vec![item.id])
+}
+
+/// The items in the lines of an order or a reservation, or of the orders of a batch.
 fn ordered_items(body: &Bytes) -> Option<Vec<u64>> {
     #[derive(Deserialize)]
     #[serde(untagged)]

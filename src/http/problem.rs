@@ -227,6 +227,8 @@ struct Fields {
     requested: Option<u64>,
     available: Option<u64>,
     current_version: Option<u64>,
+    state: Option<&'static str>,
+    oldest_after: Option<u64>,
     errors: Vec<FieldError>,
     retry_after_s: Option<u64>,
     allow: Option<HeaderValue>,
@@ -244,6 +246,8 @@ impl ApiError {
             requested: None,
             available: None,
             current_version: None,
+            state: None,
+            oldest_after: None,
             errors: Vec::new(),
             retry_after_s: None,
             allow: None,
@@ -281,10 +285,23 @@ impl ApiError {
         self
     }
 
+    /// Where the order or the reservation stands.
+    pub fn state(mut self, state: &'static str) -> Self {
+        self.0.state = Some(state);
+        self
+    }
+
     /// The version that the thing has, where a precondition named another.
     #[must_use]
     pub fn current_version(mut self, version: u64) -> Self {
         self.0.current_version = Some(version);
+        self
+    }
+
+    /// The oldest index after which changes are kept.
+    #[must_use]
+    pub fn oldest_after(mut self, index: u64) -> Self {
+        self.0.oldest_after = Some(index);
         self
     }
 
@@ -351,6 +368,8 @@ impl ApiError {
             requested: fields.requested,
             available: fields.available,
             current_version: fields.current_version,
+            state: fields.state.map(str::to_owned),
+            oldest_after: fields.oldest_after,
             errors: fields.errors.clone(),
         }
     }

@@ -54,6 +54,9 @@ pub struct Limits {
     pub header_count_max: usize,
     /// Requests at the same time on one HTTP/2 connection.
     pub http2_streams_max: u32,
+    /// Whether each request is told the address that it came from, as axum's `ConnectInfo`. It costs
+    /// every request an allocation, and only a rate limit asks.
+    pub tell_peer: bool,
 }
 
 impl Default for Limits {
@@ -68,6 +71,7 @@ impl Default for Limits {
             header_bytes_max: 16 * 1024,
             header_count_max: 100,
             http2_streams_max: 256,
+            tell_peer: false,
         }
     }
 }

@@ -11,7 +11,7 @@ use pygmy_storage::{
     },
     engine::MemoryEngine,
     history::History,
-    query::View,
+    query::{OrderFilter, View},
     state::Packed,
     working::Working,
 };
@@ -55,10 +55,10 @@ impl Store {
         let index = self.working.state().applied().map_or(0, |index| index + 1);
         black_box(apply(&mut self.working, index, proposal, &mut self.effects));
         self.effects.items.clear();
-        self.effects.orders.clear();
+        self.effects.reservations.clear();
         let orders = self.working.state().order_count();
         if orders.is_multiple_of(FORGET_EVERY) {
-            self.working.forget_packed(Packed { orders, ledger: 0, keys: 0 });
+            self.working.forget_packed(Packed { orders, changes: 2 * orders, ..Packed::default() });
         }
     }
 
@@ -149,7 +149,10 @@ fn queries(criterion: &mut Criterion) {
             view.items(Some("Topic 7"), Some(after), 100)
         });
     });
-    group.bench_function("page of 100 orders", |bench| bench.iter(|| view.orders(Some(500), 100)));
+    let all = OrderFilter::default();
+    group.bench_function("page of 100 orders", |bench| {
+        bench.iter(|| view.orders(&all, Some(500), 100));
+    });
     group.finish();
 }
 

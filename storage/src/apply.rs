@@ -5,36 +5,58 @@
 //! the same state, whatever the borders of its batches.
 
 mod batch;
+mod cancel;
+mod items;
+mod reservations;
 
 use std::sync::Arc;
 
+use self::items::touch;
 use crate::{
-    catalog::{Item, ItemId, LedgerRow, StockReason},
+    catalog::{Item, ItemId},
+    changes::{ChangeKind, ChangeWhat},
     command::{
-        Applied, ChangeStock, Command, KeyClaim, LogIndex, Outcome, PlaceOrder, Precondition,
-        Proposal, PutItem, Rejection, StockChange,
+        Applied, Command, KeyClaim, LogIndex, Outcome, PlaceOrder, PlaceOrderLine, Policy,
+        Proposal, Rejection,
     },
-    orders::{KeyRecord, Order, OrderId, OrderLine, OrderStatus},
+    orders::{KeyRecord, Order, OrderId, OrderLine},
+    reservations::ReservationId,
+    sequence::CHUNK_ROWS,
     state::State,
     working::Working,
 };
 
 pub use batch::REFUSALS_TOLD_MAX;
+pub use items::IMPORT_REFUSALS_TOLD_MAX;
 
-/// The most idempotency records forgotten with an entry that adds few, so that none takes long.
-const KEYS_FORGOTTEN_MAX: u64 = 8;
+/// The most records of a kind forgotten with an entry that adds few, so that none takes long.
+const FORGOTTEN_MAX: u64 = 8;
 /// Records forgotten for each that an entry adds, where that is more: otherwise batches would outgrow
 /// the limit.
-const KEYS_FORGOTTEN_FOR_EACH: u64 = 2;
+const FORGOTTEN_FOR_EACH: u64 = 2;
 
-/// What an entry changed, for whoever keeps something that hangs off the state: checkpoints, the
-/// change feed. Not part of the state.
+/// What an entry changed, for whoever keeps something that hangs off the state, as checkpoints do.
+/// Not part of the state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Items that changed, in the order in which they did.
     pub items: Vec<(LogIndex, ItemId)>,
-    /// Orders that were placed.
-    pub orders: Vec<(LogIndex, OrderId)>,
+    /// Reservations that changed, or are forgotten.
+    pub reservations: Vec<ReservationId>,
+}
+
+/// How many records there are of the kinds that are forgotten in time.
+struct Kept {
+    keys: u64,
+    ended: u64,
+    changes: u64,
+}
+
+impl Kept {
+    fn of(state: &State) -> Self {
+        let ended = state.ended.len() as u64;
+        Self { keys: state.keys.next(), ended, changes: state.changes.next() }
+    }
 }
 
 /// Applies an entry that carries a proposal.
@@ -47,9 +69,15 @@ pub fn apply(
     let state = &mut working.state;
     debug_assert!(state.applied.is_none_or(|applied| applied < index), "entries come in order");
     state.log_time_ms = state.log_time_ms.max(proposal.stamp_ms);
-    let keys_before = state.keys.next();
+    let before = Kept::of(state);
+    reservations::expire(state, index, effects);
     let applied = match replay_of(working, index, proposal) {
         Some(applied) => applied,
+        // Not remembered under the key: the same request may be made when it is over.
+        None if stopped_by_maintenance(working, &proposal.command) => {
+            let outcome = Outcome::Rejected(Rejection::Maintenance);
+            Applied { index, replayed: false, outcome }
+        }
         None => {
             let outcome = execute(working, index, &proposal.command, effects);
             if let Some(claim) = proposal.key {
@@ -58,8 +86,7 @@ pub fn apply(
             Applied { index, replayed: false, outcome }
         }
     };
-    let added = working.state.keys.next() - keys_before;
-    forget_keys(working, KEYS_FORGOTTEN_MAX.max(added * KEYS_FORGOTTEN_FOR_EACH));
+    forget(working, &before, effects);
     working.state.finish_entry(index);
     applied
 }
@@ -82,6 +109,17 @@ fn replay_of(working: &Working, index: LogIndex, proposal: &Proposal) -> Option<
         replayed: false,
         outcome: Outcome::Rejected(Rejection::KeyReused),
     })
+}
+
+fn stopped_by_maintenance(working: &Working, command: &Command) -> bool {
+    if !working.state.maintenance || command.is_upkeep() {
+        return false;
+    }
+    match command {
+        // Nothing in it is new: it is a replay.
+        Command::PlaceOrders(batch) => !batch::is_known(working, batch),
+        _ => true,
+    }
 }
 
 /// The record of a key, if it is still remembered.
@@ -110,8 +148,21 @@ fn expired(state: &State, record: &KeyRecord) -> bool {
     record.at_ms.saturating_add(state.policy.key_retention_ms) <= state.log_time_ms
 }
 
-/// Forgets records that are over their time or over the limit, oldest first. How many at once
-/// depends on the state and the entry alone, so every replica forgets the same ones with it.
+/// Forgets what is over its time or over its limit, oldest first. How much at once depends on the
+/// state and the entry alone, so every replica forgets the same with it.
+fn forget(working: &mut Working, before: &Kept, effects: &mut Effects) {
+    let at_most = |added: u64| FORGOTTEN_MAX.max(added * FORGOTTEN_FOR_EACH);
+    let now = Kept::of(&working.state);
+    forget_keys(working, at_most(now.keys - before.keys));
+    let state = &mut working.state;
+    reservations::forget(state, at_most(now.ended - before.ended), effects);
+    for _ in 0..=(now.changes - before.changes) * FORGOTTEN_FOR_EACH / CHUNK_ROWS {
+        if !state.pop_changes() {
+            return;
+        }
+    }
+}
+
 fn forget_keys(working: &mut Working, at_most: u64) {
     for _ in 0..at_most {
         let state = &working.state;
@@ -134,14 +185,27 @@ fn execute(
         Command::PlaceOrder(order) => place_order(state, index, order, effects),
         Command::PlaceOrderOf(one) => place_order(state, index, &one.order, effects),
         Command::PlaceOrders(batch) => Ok(batch::place_orders(working, index, batch, effects)),
-        Command::PutItem(put) => put_item(state, index, put, effects),
-        Command::ChangeStock(change) => change_stock(state, index, change, effects),
-        Command::Restock => Ok(restock(state, index, effects)),
-        Command::SetPolicy(policy) => {
-            state.policy = policy.clone();
-            state.policy_index = Some(index);
-            Ok(Outcome::PolicySet)
+        Command::PutItem(put) => items::put(state, index, put, effects),
+        Command::CreateItem(create) => items::create(state, index, create, effects),
+        Command::PatchItem(patch) => items::patch(state, index, patch, effects),
+        Command::DeleteItem(delete) => items::delete(state, index, delete, effects),
+        Command::PutItems(import) => Ok(items::put_many(state, index, import, effects)),
+        Command::ChangeStock(change) => items::change_stock(state, index, change, effects),
+        Command::Restock => Ok(items::restock(state, index, effects)),
+        Command::CancelOrder(cancel) => cancel::cancel_order(state, index, cancel, effects),
+        Command::Reserve(wanted) => reservations::reserve(state, index, wanted, effects),
+        Command::ConfirmReservation { id } => reservations::confirm(state, index, *id, effects),
+        Command::ReleaseReservation { id } => reservations::release(state, index, *id, effects),
+        Command::SetPolicy(policy) => Ok(set_policy(state, index, policy)),
+        Command::SetPolicyIf { version, policy } => match state.policy_index {
+            Some(current) if current == *version => Ok(set_policy(state, index, policy)),
+            current => Err(Rejection::VersionMismatch { current }),
+        },
+        Command::SetMaintenance(on) => {
+            state.maintenance = *on;
+            Ok(Outcome::MaintenanceSet(*on))
         }
+        Command::Tick => Ok(Outcome::Ticked),
         Command::ReserveNodeId { at_least } => {
             let id = state.next_node_id.max(*at_least);
             state.next_node_id = id.saturating_add(1);
@@ -149,6 +213,13 @@ fn execute(
         }
     };
     result.unwrap_or_else(Outcome::Rejected)
+}
+
+fn set_policy(state: &mut State, index: LogIndex, policy: &Policy) -> Outcome {
+    state.policy = policy.clone();
+    state.policy_index = Some(index);
+    state.push_change(index, ChangeKind::Policy, 0, ChangeWhat::Changed);
+    Outcome::PolicySet
 }
 
 /// An order line with the lines of the same item summed.
@@ -164,27 +235,40 @@ struct Plan {
     total_cents: u64,
 }
 
+impl Plan {
+    /// The lines, at the titles and prices of now.
+    fn into_lines(self) -> Vec<OrderLine> {
+        let lines = self.wanted.into_iter().map(|wanted| OrderLine {
+            item: wanted.item.id,
+            title: wanted.item.title.clone(),
+            quantity: wanted.quantity,
+            unit_price_cents: wanted.item.price_cents,
+        });
+        lines.collect()
+    }
+}
+
 fn place_order(
     state: &mut State,
     index: LogIndex,
     order: &PlaceOrder,
     effects: &mut Effects,
 ) -> Result<Outcome, Rejection> {
-    let plan = plan(state, order, |_| 0)?;
+    let plan = plan(state, &order.lines, |_| 0)?;
     // From here on nothing is refused: all of it happens.
     for wanted in &plan.wanted {
         sell(state, index, &wanted.item, wanted.quantity, effects);
     }
-    Ok(Outcome::Ordered(book(state, index, order, plan, effects)))
+    Ok(Outcome::Ordered(book(state, index, order, plan)))
 }
 
-/// Checks an order against the stock, less what is `taken` of an item already.
+/// Checks lines against the stock, less what is `taken` of an item already.
 fn plan(
     state: &State,
-    order: &PlaceOrder,
+    lines: &[PlaceOrderLine],
     taken: impl Fn(ItemId) -> u64,
 ) -> Result<Plan, Rejection> {
-    let wanted = sum_lines(state, order)?;
+    let wanted = sum_lines(state, lines)?;
     let mut total_cents = 0u64;
     for w in &wanted {
         let available = w.item.available().saturating_sub(taken(w.item.id));
@@ -213,37 +297,32 @@ fn sell(state: &mut State, index: LogIndex, item: &Item, pieces: u64, effects: &
 }
 
 /// Adds the order of a plan, and gives its number.
-fn book(
-    state: &mut State,
-    index: LogIndex,
-    order: &PlaceOrder,
-    plan: Plan,
-    effects: &mut Effects,
-) -> OrderId {
-    let lines = plan.wanted.into_iter().map(|w| OrderLine {
-        item: w.item.id,
-        title: w.item.title.clone(),
-        quantity: w.quantity,
-        unit_price_cents: w.item.price_cents,
-    });
+fn book(state: &mut State, index: LogIndex, order: &PlaceOrder, plan: Plan) -> OrderId {
     let id = state.order_count() + 1;
-    state.push_order(Arc::new(Order {
-        id,
-        lines: lines.collect(),
-        total_cents: plan.total_cents,
-        status: OrderStatus::Placed,
-        customer: order.customer.as_deref().map(Arc::from),
-        reference: order.reference.as_deref().map(Arc::from),
-        index,
-        placed_ms: state.log_time_ms,
-    }));
-    effects.orders.push((index, id));
+    push_order(
+        state,
+        Order {
+            id,
+            total_cents: plan.total_cents,
+            lines: plan.into_lines(),
+            customer: order.customer.as_deref().map(Arc::from),
+            reference: order.reference.as_deref().map(Arc::from),
+            index,
+            placed_ms: state.log_time_ms,
+            reservation: None,
+        },
+    );
     id
 }
 
-fn sum_lines(state: &State, order: &PlaceOrder) -> Result<Vec<Wanted>, Rejection> {
-    let mut wanted: Vec<Wanted> = Vec::with_capacity(order.lines.len());
-    for (line, asked) in (0u32..).zip(&order.lines) {
+fn push_order(state: &mut State, order: Order) {
+    state.push_change(order.index, ChangeKind::Order, order.id, ChangeWhat::Created);
+    state.push_order(Arc::new(order));
+}
+
+fn sum_lines(state: &State, lines: &[PlaceOrderLine]) -> Result<Vec<Wanted>, Rejection> {
+    let mut wanted: Vec<Wanted> = Vec::with_capacity(lines.len());
+    for (line, asked) in (0u32..).zip(lines) {
         let item = state
             .items
             .get(&asked.item)
@@ -267,137 +346,4 @@ fn sum_lines(state: &State, order: &PlaceOrder) -> Result<Vec<Wanted>, Rejection
         }
     }
     Ok(wanted)
-}
-
-fn put_item(
-    state: &mut State,
-    index: LogIndex,
-    put: &PutItem,
-    effects: &mut Effects,
-) -> Result<Outcome, Rejection> {
-    let before = state.items.get(&put.id).cloned();
-    check(put.precondition, before.as_deref())?;
-    let mut item = match &before {
-        Some(before) => Item {
-            title: put.title.as_str().into(),
-            topic: put.topic.as_str().into(),
-            price_cents: put.price_cents,
-            ..Item::clone(before)
-        },
-        None => Item {
-            id: put.id,
-            title: put.title.as_str().into(),
-            topic: put.topic.as_str().into(),
-            price_cents: put.price_cents,
-            stock: 0,
-            reserved: 0,
-            received: 0,
-            sold: 0,
-            written_off: 0,
-            version: index,
-            created_index: index,
-            created_ms: state.log_time_ms,
-            updated_ms: state.log_time_ms,
-        },
-    };
-    let reason = match before {
-        Some(_) => StockReason::Count,
-        None => StockReason::Received,
-    };
-    if let Some(stock) = put.stock {
-        move_stock(state, index, &mut item, StockChange::Set(stock), reason, None)?;
-    }
-    Ok(Outcome::Item(touch(state, index, item, effects)))
-}
-
-fn change_stock(
-    state: &mut State,
-    index: LogIndex,
-    change: &ChangeStock,
-    effects: &mut Effects,
-) -> Result<Outcome, Rejection> {
-    let Some(before) = state.items.get(&change.item).cloned() else {
-        return Err(Rejection::UnknownItem { line: 0, item: change.item });
-    };
-    check(change.precondition, Some(&before))?;
-    let mut item = Item::clone(&before);
-    let reference = change.reference.as_deref().map(Arc::from);
-    move_stock(state, index, &mut item, change.change, change.reason, reference)?;
-    Ok(Outcome::Item(touch(state, index, item, effects)))
-}
-
-fn restock(state: &mut State, index: LogIndex, effects: &mut Effects) -> Outcome {
-    let quantity = state.policy.restock_quantity;
-    let sold_out: Vec<ItemId> = state.sold_out.iter().copied().collect();
-    let mut restocked = 0;
-    for id in sold_out {
-        let Some(before) = state.items.get(&id).cloned() else { continue };
-        let mut item = Item::clone(&before);
-        let change = StockChange::Set(quantity);
-        // Only an item that has counted to the end of its range is passed over.
-        if move_stock(state, index, &mut item, change, StockReason::Restock, None).is_ok() {
-            touch(state, index, item, effects);
-            restocked += 1;
-        }
-    }
-    Outcome::Restocked(restocked)
-}
-
-/// Changes the stock of an item (not in place yet) and leaves a ledger row. Either both or neither.
-fn move_stock(
-    state: &mut State,
-    index: LogIndex,
-    item: &mut Item,
-    change: StockChange,
-    reason: StockReason,
-    reference: Option<Arc<str>>,
-) -> Result<(), Rejection> {
-    let delta = match change {
-        StockChange::Delta(delta) => delta,
-        StockChange::Set(stock) => {
-            let wide = i128::from(stock) - i128::from(item.stock);
-            i64::try_from(wide).map_err(|_| Rejection::Overflow)?
-        }
-    };
-    let pieces = delta.unsigned_abs();
-    if delta >= 0 {
-        item.receive(pieces).ok_or(Rejection::Overflow)?;
-    } else {
-        item.write_off(pieces).ok_or(Rejection::StockTooLow {
-            item: item.id,
-            stock: item.stock,
-            reserved: item.reserved,
-            requested: pieces,
-        })?;
-    }
-    if delta != 0 {
-        let at_ms = state.log_time_ms;
-        state.push_ledger(LedgerRow { item: item.id, delta, reason, reference, index, at_ms });
-    }
-    Ok(())
-}
-
-/// Puts a changed item in place, with its new version.
-fn touch(state: &mut State, index: LogIndex, mut item: Item, effects: &mut Effects) -> Arc<Item> {
-    debug_assert!(item.is_consistent(), "{item:?}");
-    item.version = index;
-    item.updated_ms = state.log_time_ms;
-    effects.items.push((index, item.id));
-    let item = Arc::new(item);
-    state.put_item(item.clone());
-    item
-}
-
-fn check(precondition: Precondition, item: Option<&Item>) -> Result<(), Rejection> {
-    let current = item.map(|item| item.version);
-    let holds = match precondition {
-        Precondition::None => true,
-        Precondition::Version(version) => current == Some(version),
-        Precondition::Exists => current.is_some(),
-        Precondition::Absent => current.is_none(),
-    };
-    match holds {
-        true => Ok(()),
-        false => Err(Rejection::VersionMismatch { current }),
-    }
 }

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{LogIndex, LogTimeMs};
+use crate::{
+    command::{LogIndex, LogTimeMs},
+    orders::OrderId,
+};
 
-/// An item's number. Given by who creates it.
+/// An item's number. Given by who creates it, or by the store.
 pub type ItemId = u64;
 
 /// An item.
@@ -84,6 +87,29 @@ impl Item {
         self.sold += pieces;
         Some(())
     }
+
+    /// Takes pieces back that were sold. `None` when not so many were.
+    pub(crate) fn take_back(&mut self, pieces: u64) -> Option<()> {
+        self.sold = self.sold.checked_sub(pieces)?;
+        // No more than came in ever, so it cannot overflow.
+        self.stock += pieces;
+        Some(())
+    }
+
+    /// Holds pieces. `None` when there are not so many unreserved ones.
+    pub(crate) fn reserve(&mut self, pieces: u64) -> Option<()> {
+        if pieces > self.available() {
+            return None;
+        }
+        self.reserved += pieces;
+        Some(())
+    }
+
+    /// Holds pieces no longer. `None` when not so many are held.
+    pub(crate) fn release(&mut self, pieces: u64) -> Option<()> {
+        self.reserved = self.reserved.checked_sub(pieces)?;
+        Some(())
+    }
 }
 
 /// Why stock changed, other than by a sale.
@@ -101,6 +127,10 @@ pub enum StockReason {
     Correction,
     /// Sold out, and restocked by the store itself.
     Restock,
+    /// The item was deleted with what there was of it.
+    Deleted,
+    /// An order was taken back.
+    Cancelled,
 }
 
 impl StockReason {
@@ -113,6 +143,8 @@ impl StockReason {
             Self::Returned => "returned",
             Self::Correction => "correction",
             Self::Restock => "restock",
+            Self::Deleted => "deleted",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -140,4 +172,6 @@ pub struct LedgerRow {
     pub index: LogIndex,
     /// Log time of the change.
     pub at_ms: LogTimeMs,
+    /// The order that was taken back by it.
+    pub order: Option<OrderId>,
 }

@@ -4,21 +4,31 @@
 //! grew, and one meta record with everything else, last applied and membership among it. After a
 //! crash the newest checkpoint is loaded and the log replays the rest.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    apply::Effects,
     blob,
     catalog::{Item, ItemId},
+    changes::{Change, ChangeLog},
+    chunk_index::ChunkIndex,
     codec,
     command::{LogIndex, LogTimeMs, Policy},
     engine::{Batch, Engine},
     error::{Error, Result},
     history::read_chunk,
     key::Key,
+    orders::Cancellation,
+    prices::PriceHistory,
+    reservations::{Reservation, ReservationId},
+    search::Retitled,
     sequence::{CHUNK_ROWS, Chunk, Sequence},
-    state::{PAGE_IDS, Packed, RECENT_LEDGER, RECENT_ORDERS, State, StateHash},
+    state::{
+        PAGE_IDS, Packed, RECENT_CANCELLATIONS, RECENT_CHANGES, RECENT_LEDGER, RECENT_ORDERS,
+        State, StateHash,
+    },
 };
 
 /// Everything of a state that is in no page and no chunk. Fields are only ever appended.
@@ -37,6 +47,13 @@ pub(crate) struct Meta {
     pub(crate) keys_next: u64,
     pub(crate) hash: StateHash,
     pub(crate) ring: Vec<(LogIndex, u128)>,
+    pub(crate) next_item_id: ItemId,
+    pub(crate) maintenance: bool,
+    pub(crate) reservation_count: ReservationId,
+    pub(crate) cancellations_next: u64,
+    pub(crate) changes_first_chunk: u64,
+    pub(crate) changes_next: u64,
+    pub(crate) changes_complete_after: LogIndex,
 }
 
 impl Meta {
@@ -55,51 +72,127 @@ impl Meta {
             keys_next: state.keys.next(),
             hash: state.hash,
             ring: state.ring.iter().copied().collect(),
+            next_item_id: state.next_item_id,
+            maintenance: state.maintenance,
+            reservation_count: state.reservation_count,
+            cancellations_next: state.cancellations.next(),
+            changes_first_chunk: state.changes.first_chunk(),
+            changes_next: state.changes.next(),
+            changes_complete_after: state.changes.complete_after(),
         }
     }
 }
 
-/// The page that an item is on.
-pub fn page_of(item: ItemId) -> u64 {
-    item / PAGE_IDS
+/// The page that an item or a reservation is on.
+pub fn page_of(id: u64) -> u64 {
+    id / PAGE_IDS
 }
 
-/// The items of a page.
-pub(crate) fn page_items(state: &State, page: u64) -> Vec<&Arc<Item>> {
+fn ids_of(page: u64) -> RangeInclusive<u64> {
     let first = page * PAGE_IDS;
-    state.items.range(first..=first + (PAGE_IDS - 1)).map(|(_, item)| item).collect()
+    first..=first + (PAGE_IDS - 1)
 }
 
-/// Writes what changed since the last checkpoint and syncs. `pages` are those with changed items,
-/// `packed` is what the last checkpoint returned; the new value is returned.
+/// The items of a page, with the histories of those whose price changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemPage {
+    /// The items.
+    pub items: Vec<Arc<Item>>,
+    /// The price histories.
+    pub prices: Vec<(ItemId, Arc<PriceHistory>)>,
+}
+
+/// An item page of a state; `None` when nothing is on it.
+pub(crate) fn item_page(state: &State, page: u64) -> Option<ItemPage> {
+    let items: Vec<_> = state.items.range(ids_of(page)).map(|(_, item)| item.clone()).collect();
+    let prices = state.prices.range(ids_of(page)).map(|(id, prices)| (*id, prices.clone()));
+    (!items.is_empty()).then(|| ItemPage { items, prices: prices.collect() })
+}
+
+/// A reservation page of a state; `None` when nothing is on it.
+pub(crate) fn reservation_page(state: &State, page: u64) -> Option<Vec<&Arc<Reservation>>> {
+    let rows: Vec<_> = state.reservations.range(ids_of(page)).map(|(_, row)| row).collect();
+    (!rows.is_empty()).then_some(rows)
+}
+
+/// The pages with something that changed since the last checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dirty {
+    items: BTreeSet<u64>,
+    reservations: BTreeSet<u64>,
+}
+
+impl Dirty {
+    /// Adds what entries changed, and leaves nothing of it in `effects`.
+    pub fn take(&mut self, effects: &mut Effects) {
+        self.items.extend(effects.items.drain(..).map(|(_, item)| page_of(item)));
+        self.reservations.extend(effects.reservations.drain(..).map(page_of));
+    }
+
+    /// Nothing changed any more.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Writes what changed since the last checkpoint and syncs. `packed` is what the last checkpoint
+/// returned; the new value is returned. Changes are deleted below the chunk `changes_from` only.
+/// `index` takes in the chunks that were completed before it is.
 pub fn write(
     engine: &dyn Engine,
     state: &State,
-    pages: &BTreeSet<u64>,
+    dirty: &Dirty,
     packed: Packed,
+    index: &ChunkIndex,
+    changes_from: u64,
 ) -> Result<Packed> {
     let mut batch = Batch::default();
-    for &page in pages {
-        let items = page_items(state, page);
-        match items.is_empty() {
-            true => blob::delete(engine, &mut batch, Key::ItemPage(page))?,
-            false => {
-                blob::put(engine, &mut batch, Key::ItemPage(page), &codec::encode(&items))?;
-            }
-        }
+    for &page in &dirty.items {
+        put_page(engine, &mut batch, Key::ItemPage(page), item_page(state, page).as_ref())?;
+    }
+    for &page in &dirty.reservations {
+        let rows = reservation_page(state, page);
+        put_page(engine, &mut batch, Key::ReservationPage(page), rows.as_ref())?;
     }
     pack(engine, &mut batch, &state.orders, packed.orders, Key::Orders)?;
     pack(engine, &mut batch, &state.ledger, packed.ledger, Key::Ledger)?;
-    // Of the keys, chunks may have been forgotten whole since: before or after they were packed.
+    pack(engine, &mut batch, &state.cancellations, packed.cancellations, Key::Cancellations)?;
+    // Of these, chunks may have been forgotten whole since: before or after they were packed.
     let first_chunk = state.keys.base() / CHUNK_ROWS;
-    for chunk in oldest_key_chunk(engine)?.unwrap_or(first_chunk)..first_chunk {
-        blob::delete(engine, &mut batch, Key::Keys(chunk))?;
-    }
+    delete_chunks(engine, &mut batch, first_chunk, Key::Keys)?;
+    let changes_begin = state.changes.first_chunk();
+    delete_chunks(engine, &mut batch, changes_from.min(changes_begin), Key::Changes)?;
+    let unpacked = packed.changes.max(changes_begin * CHUNK_ROWS);
+    pack(engine, &mut batch, &state.changes.rows, unpacked, Key::Changes)?;
     pack(engine, &mut batch, &state.keys, packed.keys.max(state.keys.base()), Key::Keys)?;
+    let completed = index.complete(&mut batch, state)?;
     blob::put(engine, &mut batch, Key::Meta, &codec::encode(&Meta::of(state)))?;
     engine.write(batch)?;
     engine.sync()?;
-    Ok(Packed { orders: state.orders.next(), ledger: state.ledger.next(), keys: state.keys.next() })
+    index.extend(completed);
+    Ok(all_packed(state))
+}
+
+fn all_packed(state: &State) -> Packed {
+    Packed {
+        orders: state.orders.next(),
+        ledger: state.ledger.next(),
+        keys: state.keys.next(),
+        cancellations: state.cancellations.next(),
+        changes: state.changes.next(),
+    }
+}
+
+fn put_page<T: Serialize>(
+    engine: &dyn Engine,
+    batch: &mut Batch,
+    key: Key,
+    page: Option<&T>,
+) -> Result<()> {
+    match page {
+        None => blob::delete(engine, batch, key),
+        Some(page) => blob::put(engine, batch, key, &codec::encode(page)),
+    }
 }
 
 fn pack<T: Serialize>(
@@ -118,14 +211,21 @@ fn pack<T: Serialize>(
     Ok(())
 }
 
-fn oldest_key_chunk(engine: &dyn Engine) -> Result<Option<u64>> {
-    match engine.scan(&Key::Keys(0).family()).next().transpose()? {
-        Some((key, _)) => match Key::decode(&key) {
-            Some((Key::Keys(chunk), _)) => Ok(Some(chunk)),
-            _ => Err(Error::corrupt("a key of the state database", format!("{key:?}"))),
-        },
-        None => Ok(None),
+/// Deletes the chunks below one, whose numbers have no gaps.
+fn delete_chunks(
+    engine: &dyn Engine,
+    batch: &mut Batch,
+    below: u64,
+    key: impl Fn(u64) -> Key,
+) -> Result<()> {
+    let Some((first, _)) = engine.scan(&key(0).family()).next().transpose()? else { return Ok(()) };
+    let Some((oldest, _)) = Key::decode(&first) else {
+        return Err(Error::corrupt("a key of the state database", format!("{first:?}")));
+    };
+    for chunk in oldest.number()..below {
+        blob::delete(engine, batch, key(chunk))?;
     }
+    Ok(())
 }
 
 /// Reads the newest checkpoint. `None` when the engine holds none: it is new, or an import into it
@@ -142,6 +242,10 @@ pub fn load(engine: &dyn Engine) -> Result<Option<(State, Packed)>> {
         policy: meta.policy,
         policy_index: meta.policy_index,
         next_node_id: meta.next_node_id,
+        next_item_id: meta.next_item_id,
+        maintenance: meta.maintenance,
+        reservation_count: meta.reservation_count,
+        changes: ChangeLog::beginning(meta.changes_first_chunk, meta.changes_complete_after),
         orders: load_tail(engine, meta.orders_next, RECENT_ORDERS, Key::Orders)?,
         ledger: load_tail(engine, meta.ledger_next, RECENT_LEDGER, Key::Ledger)?,
         keys: Sequence::with_rows(meta.keys_base, []),
@@ -150,10 +254,18 @@ pub fn load(engine: &dyn Engine) -> Result<Option<(State, Packed)>> {
     };
     for page in blob::scan(engine, Key::ItemPage(0)) {
         let (key, bytes) = page?;
-        for item in codec::decode::<Vec<Arc<Item>>>(&bytes, &format!("{key:?}"))? {
-            state.put_item(item);
-        }
+        let page: ItemPage = codec::decode(&bytes, &format!("{key:?}"))?;
+        page.items.into_iter().for_each(|item| state.put_item(item));
+        page.prices.into_iter().for_each(|(id, prices)| state.put_prices(id, prices));
     }
+    for page in blob::scan(engine, Key::ReservationPage(0)) {
+        let (key, bytes) = page?;
+        let rows: Vec<Arc<Reservation>> = codec::decode(&bytes, &format!("{key:?}"))?;
+        rows.into_iter().for_each(|row| state.put_reservation(row));
+    }
+    load_whole_history(engine, &mut state, meta.cancellations_next, meta.changes_next)?;
+    // What a load puts in place is no news: a search index begins with the whole.
+    state.retitled = Retitled::default();
     for chunk in Sequence::<()>::with_rows(meta.keys_next, []).chunks_from(meta.keys_base) {
         let chunk = read_chunk(engine, Key::Keys(chunk))?;
         for (number, row) in (chunk.first..).zip(&chunk.rows) {
@@ -162,15 +274,41 @@ pub fn load(engine: &dyn Engine) -> Result<Option<(State, Packed)>> {
             }
         }
     }
-    // Those were added up anew; the history's sums are taken over, `verify` adds them up too.
+    // Those were added up anew; the sums over orders and ledger are taken over, `verify` adds them
+    // up too.
     state.hash = StateHash { orders: meta.hash.orders, ledger: meta.hash.ledger, ..state.hash };
-    let found = (state.items.len() as u64, state.keys.next(), state.hash);
-    if found != (meta.item_count, meta.keys_next, meta.hash) {
+    let next = (state.keys.next(), state.cancellations.next(), state.changes.next());
+    let stored = (meta.keys_next, meta.cancellations_next, meta.changes_next);
+    let found = (state.items.len() as u64, next, state.hash);
+    if found != (meta.item_count, stored, meta.hash) {
         return Err(Error::corrupt("the state", "its records do not add up to the stored hash"));
     }
-    let packed =
-        Packed { orders: meta.orders_next, ledger: meta.ledger_next, keys: meta.keys_next };
+    let packed = all_packed(&state);
     Ok(Some((state, packed)))
+}
+
+/// Reads the histories of which something is derived, from their beginning.
+fn load_whole_history(
+    engine: &dyn Engine,
+    state: &mut State,
+    cancellations_next: u64,
+    changes_next: u64,
+) -> Result<()> {
+    for number in 0..cancellations_next.div_ceil(CHUNK_ROWS) {
+        let chunk: Chunk<Cancellation> = read_chunk(engine, Key::Cancellations(number))?;
+        chunk.rows.into_iter().for_each(|row| state.push_cancellation(row));
+        let upto = state.cancellations.next();
+        state.cancellations.forget_packed(upto, RECENT_CANCELLATIONS);
+    }
+    for number in state.changes.first_chunk()..changes_next.div_ceil(CHUNK_ROWS) {
+        let chunk: Chunk<Change> = read_chunk(engine, Key::Changes(number))?;
+        for change in &chunk.rows {
+            state.push_change(change.index, change.kind, change.id, change.what);
+        }
+        let upto = state.changes.next();
+        state.changes.rows.forget_packed(upto, RECENT_CHANGES);
+    }
+    Ok(())
 }
 
 fn load_tail<T: DeserializeOwned>(

@@ -6,7 +6,7 @@
 //! than [`RECORD_BYTES_MAX`]; it never panics and never allocates more than the input justifies.
 
 use serde::{Serialize, de::DeserializeOwned};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::error::{Error, Result};
 
@@ -126,16 +126,41 @@ fn checksum(version: u8, body: &[u8]) -> u64 {
     xxh3_64(body) ^ u64::from(version).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+/// Hashes the encoding of a value: several times for each entry, so without asking for memory where
+/// the value is small, as most are.
+pub fn hash_of<T: Serialize + ?Sized>(tag: u8, value: &T) -> u128 {
+    let mut small = [0; 256];
+    match bincode::serde::encode_into_slice(value, &mut small, config()) {
+        Ok(length) => hash128(tag, &small[..length]),
+        // It did not fit.
+        Err(_) => hash128(tag, &encode(value)),
+    }
+}
+
 /// A 128-bit hash of a tagged value, for the state hash. Stable across builds and machines.
 pub fn hash128(tag: u8, bytes: &[u8]) -> u128 {
-    let mut hasher = Xxh3::with_seed(u64::from(tag));
-    hasher.update(bytes);
-    hasher.digest128()
+    xxh3_128_with_seed(bytes, u64::from(tag))
+}
+
+/// A 64-bit hash of a tagged value, for the filters of the history. Stable across builds and machines.
+pub fn hash64(tag: u8, bytes: &[u8]) -> u64 {
+    xxh3_64_with_seed(bytes, u64::from(tag))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hashes_are_stable_and_the_same_whatever_the_length() {
+        assert_eq!(hash128(1, b"pygmy"), 0x78a3_28ee_c156_375a_acc6_d013_ff0a_a8c7);
+        assert_ne!(hash128(1, b"pygmy"), hash128(2, b"pygmy"));
+        for length in [0, 1, 200, 250, 253, 254, 255, 256, 257, 300, 1000] {
+            let text = "t".repeat(length);
+            let value = (7u64, text.as_str(), "after it");
+            assert_eq!(hash_of(3, &value), hash128(3, &encode(&value)), "{length}");
+        }
+    }
 
     #[test]
     fn a_sealed_record_has_stable_bytes() {

@@ -3,15 +3,23 @@
 //! Variants and fields are only ever appended: their order *is* the format of every log on disk.
 //! The golden bytes in the tests below say so.
 
-use std::{fmt, sync::Arc};
+mod outcome;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    catalog::{Item, ItemId, StockReason},
+    catalog::{ItemId, StockReason},
     codec,
     error::Result,
-    orders::OrderId,
+    orders::{Order, OrderId},
+    reservations::ReservationId,
+};
+
+pub use outcome::{
+    Applied, BatchOutcome, BatchRefusal, BatchResult, ImportOutcome, ImportRefusal, Outcome,
+    Rejection, WrongState,
 };
 
 /// Position in the log. The first entry has index 0 in openraft's counting; 0 as a version means
@@ -78,8 +86,24 @@ impl KeyClaim {
     pub fn new(key: &str, command: &Command) -> Self {
         Self {
             key: KeyHash(hash16(KEY_DOMAIN, key.as_bytes())),
-            fingerprint: hash16("pygmy request fingerprint", &codec::encode(command)),
+            fingerprint: hash16("pygmy request fingerprint", &asked(command)),
         }
+    }
+}
+
+/// What of a command the client asked for, encoded.
+fn asked(command: &Command) -> Vec<u8> {
+    match command {
+        // Lines and index are read off the order by whoever proposes it.
+        Command::CancelOrder(CancelOrder { order, reason, .. }) => {
+            codec::encode(&Command::CancelOrder(CancelOrder {
+                order: *order,
+                lines: Vec::new(),
+                placed_index: 0,
+                reason: reason.clone(),
+            }))
+        }
+        _ => codec::encode(command),
     }
 }
 
@@ -115,6 +139,66 @@ pub enum Command {
     PlaceOrders(PlaceOrders),
     /// Sells one order of a batch whose orders stand each for itself, under the batch's key.
     PlaceOrderOf(PlaceOrderOf),
+    /// Creates an item under a number that the store gives.
+    CreateItem(CreateItem),
+    /// Changes some of what an item says of itself.
+    PatchItem(PatchItem),
+    /// Takes an item out of the catalog.
+    DeleteItem(DeleteItem),
+    /// Creates or replaces items, each for itself: a part of an import.
+    PutItems(PutItems),
+    /// Takes an order back: its pieces return.
+    CancelOrder(CancelOrder),
+    /// Holds stock for a time, at the prices of now.
+    Reserve(Reserve),
+    /// Sells what a reservation holds.
+    ConfirmReservation {
+        /// Which one.
+        id: ReservationId,
+    },
+    /// Gives back what a reservation holds.
+    ReleaseReservation {
+        /// Which one.
+        id: ReservationId,
+    },
+    /// Switches maintenance on or off: while it is on, clients' commands are refused.
+    SetMaintenance(bool),
+    /// Moves log time on, so that what is due happens though nobody writes.
+    Tick,
+    /// Replaces the policy if nobody else has in the meantime.
+    SetPolicyIf {
+        /// The index at which the policy must have been set last.
+        version: LogIndex,
+        /// The new one.
+        policy: Policy,
+    },
+}
+
+impl Command {
+    /// Whether it goes on in maintenance.
+    pub fn is_upkeep(&self) -> bool {
+        match self {
+            Self::SetMaintenance(_)
+            | Self::SetPolicy(_)
+            | Self::SetPolicyIf { .. }
+            | Self::ReserveNodeId { .. }
+            | Self::Tick => true,
+            Self::PlaceOrder(_)
+            | Self::PutItem(_)
+            | Self::ChangeStock(_)
+            | Self::Restock
+            | Self::PlaceOrders(_)
+            | Self::PlaceOrderOf(_)
+            | Self::CreateItem(_)
+            | Self::PatchItem(_)
+            | Self::DeleteItem(_)
+            | Self::PutItems(_)
+            | Self::CancelOrder(_)
+            | Self::Reserve(_)
+            | Self::ConfirmReservation { .. }
+            | Self::ReleaseReservation { .. } => false,
+        }
+    }
 }
 
 /// See [`Command::PlaceOrder`].
@@ -212,6 +296,114 @@ pub struct PutItem {
     pub precondition: Precondition,
 }
 
+/// See [`Command::CreateItem`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateItem {
+    /// The title.
+    pub title: String,
+    /// The topic.
+    pub topic: String,
+    /// Price in cents.
+    pub price_cents: u64,
+    /// Pieces there are.
+    pub stock: u64,
+}
+
+/// See [`Command::PatchItem`]. What is `None` stays as it is; where nothing is another than before,
+/// the version stays too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatchItem {
+    /// Which item.
+    pub id: ItemId,
+    /// The new title.
+    pub title: Option<String>,
+    /// The new topic.
+    pub topic: Option<String>,
+    /// The new price in cents.
+    pub price_cents: Option<u64>,
+    /// What must hold for it to happen.
+    pub precondition: Precondition,
+}
+
+/// See [`Command::DeleteItem`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteItem {
+    /// Which item.
+    pub id: ItemId,
+    /// What must hold for it to happen.
+    pub precondition: Precondition,
+}
+
+/// See [`Command::PutItems`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutItems {
+    /// The items, in this order.
+    pub rows: Vec<PutItemsRow>,
+    /// Whose stock is set.
+    pub stock: ImportStock,
+}
+
+/// One item of a [`PutItems`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutItemsRow {
+    /// Which item.
+    pub id: ItemId,
+    /// The title.
+    pub title: String,
+    /// The topic.
+    pub topic: String,
+    /// Price in cents.
+    pub price_cents: u64,
+    /// Pieces there are; `None` keeps what is there, and is 0 for a new item.
+    pub stock: Option<u64>,
+}
+
+/// Whose stock an import sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImportStock {
+    /// That of new items. What was counted of the others since the file was made stands.
+    OnlyNew,
+    /// That of every item whose row names it.
+    Set,
+}
+
+/// See [`Command::CancelOrder`].
+///
+/// An order never changes, so whoever proposes this reads it first and says what it was: apply must
+/// not depend on what has left memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelOrder {
+    /// Which order.
+    pub order: OrderId,
+    /// Its lines: item and pieces.
+    pub lines: Vec<(ItemId, u64)>,
+    /// The index at which it was placed.
+    pub placed_index: LogIndex,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+impl CancelOrder {
+    /// The command that takes an order back.
+    pub fn of(order: &Order, reason: Option<String>) -> Self {
+        let lines = order.lines.iter().map(|line| (line.item, line.quantity));
+        Self { order: order.id, lines: lines.collect(), placed_index: order.index, reason }
+    }
+}
+
+/// See [`Command::Reserve`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserve {
+    /// What is held. Lines of the same item are summed.
+    pub lines: Vec<PlaceOrderLine>,
+    /// For how long, in milliseconds of log time; at least 1.
+    pub ttl_ms: u64,
+    /// For whom.
+    pub customer: Option<String>,
+    /// The caller's own reference.
+    pub reference: Option<String>,
+}
+
 /// See [`Command::ChangeStock`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeStock {
@@ -261,6 +453,16 @@ pub struct Policy {
     pub restock_quantity: u64,
     /// How often the leader restocks, in milliseconds; `None` for never.
     pub restock_interval_ms: Option<u64>,
+    /// How many rows of the change history are kept at least; the oldest go, a chunk at a time.
+    pub change_history: u64,
+    /// The most prices kept of an item, the one in force among them; the oldest go first.
+    pub price_history: u64,
+    /// The most reservations held at a time.
+    pub reservation_limit: u64,
+    /// The most ended reservations kept; those that ended first go first.
+    pub reservation_history: u64,
+    /// The longest that a reservation may hold, in milliseconds of log time.
+    pub reservation_ttl_max_ms: u64,
 }
 
 impl Default for Policy {
@@ -270,167 +472,13 @@ impl Default for Policy {
             key_limit: 1_000_000,
             restock_quantity: 50,
             restock_interval_ms: None,
+            change_history: 1_000_000,
+            price_history: 100,
+            reservation_limit: 100_000,
+            reservation_history: 100_000,
+            reservation_ttl_max_ms: 24 * 60 * 60 * 1000,
         }
     }
-}
-
-/// What came of a proposal: the same on every replica.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
-    /// The log index at which the effect happened; for a replay, that of the first time.
-    pub index: LogIndex,
-    /// Whether this repeats the outcome of an earlier entry with the same key.
-    pub replayed: bool,
-    /// What happened.
-    pub outcome: Outcome,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// The order exists, under this number.
-    Ordered(OrderId),
-    /// The item is this now.
-    Item(Arc<Item>),
-    /// So many items were restocked.
-    Restocked(u64),
-    /// The policy is in force.
-    PolicySet,
-    /// The node id that was handed out.
-    NodeId(u64),
-    /// Nothing changed, for this reason. A business answer, not an error.
-    Rejected(Rejection),
-    /// What came of a batch.
-    Batch(Arc<BatchOutcome>),
-}
-
-/// What came of a [`PlaceOrders`]. As small for a thousand orders as for two, because it is kept as
-/// long as the batch's key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BatchOutcome {
-    /// Orders in the batch.
-    pub count: u32,
-    /// The number of the first new order. The others have the numbers after it, without gap.
-    pub first: OrderId,
-    /// Orders that an earlier entry had placed under their keys: position and number, by position.
-    pub replayed: Vec<(u32, OrderId)>,
-    /// Orders that were refused, by position: at most so many as
-    /// [`REFUSALS_TOLD_MAX`](crate::apply::REFUSALS_TOLD_MAX). Where there is one, no order is new.
-    pub refused: Vec<BatchRefusal>,
-}
-
-/// An order of a batch that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BatchRefusal {
-    /// Its position in the batch, from 0.
-    pub position: u32,
-    /// Why.
-    pub why: Rejection,
-    /// Whether an earlier entry with its key had refused it already.
-    pub replayed: bool,
-}
-
-/// What came of one order of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BatchResult<'a> {
-    /// It exists now, under this number.
-    Ordered(OrderId),
-    /// It has existed since an earlier entry with its key, under this number.
-    Replayed(OrderId),
-    /// It was refused, and with it the new orders of the batch.
-    Refused(&'a BatchRefusal),
-    /// It does not exist, because others were refused.
-    NotApplied,
-}
-
-impl BatchOutcome {
-    /// What came of each order, by position.
-    pub fn results(&self) -> impl Iterator<Item = BatchResult<'_>> {
-        let mut replayed = self.replayed.iter().peekable();
-        let mut refused = self.refused.iter().peekable();
-        let mut new = self.first..;
-        (0..self.count).map(move |position| {
-            if let Some((_, id)) = replayed.next_if(|(at, _)| *at == position) {
-                return BatchResult::Replayed(*id);
-            }
-            if let Some(refusal) = refused.next_if(|refusal| refusal.position == position) {
-                return BatchResult::Refused(refusal);
-            }
-            match new.next() {
-                Some(id) if self.refused.is_empty() => BatchResult::Ordered(id),
-                Some(_) | None => BatchResult::NotApplied,
-            }
-        })
-    }
-
-    /// The numbers of the orders that exist, by position.
-    pub fn orders(&self) -> impl Iterator<Item = OrderId> + '_ {
-        self.results().filter_map(|result| match result {
-            BatchResult::Ordered(id) | BatchResult::Replayed(id) => Some(id),
-            BatchResult::Refused(_) | BatchResult::NotApplied => None,
-        })
-    }
-}
-
-/// Why nothing changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum Rejection {
-    /// There is no such item.
-    #[error("there is no item {item}")]
-    UnknownItem {
-        /// The order line, from 0; 0 where there are no lines.
-        line: u32,
-        /// The number that is not an item's.
-        item: ItemId,
-    },
-    /// Fewer pieces than wanted.
-    #[error("item {item}: {requested} wanted, {available} there")]
-    OutOfStock {
-        /// The order line, from 0.
-        line: u32,
-        /// The item that is short.
-        item: ItemId,
-        /// Pieces wanted, all lines of the item together.
-        requested: u64,
-        /// Pieces there.
-        available: u64,
-    },
-    /// The price is another than expected.
-    #[error("item {item} costs {current_cents} cents now, not {expected_cents}")]
-    PriceChanged {
-        /// The order line, from 0.
-        line: u32,
-        /// The item.
-        item: ItemId,
-        /// What the client expected.
-        expected_cents: u64,
-        /// What it costs.
-        current_cents: u64,
-    },
-    /// A precondition does not hold.
-    #[error("the precondition does not hold; the item's version is {current:?}")]
-    VersionMismatch {
-        /// The item's version, `None` when it does not exist.
-        current: Option<LogIndex>,
-    },
-    /// The stock would fall below what is reserved, or below zero.
-    #[error("item {item} has {stock} pieces, {reserved} of them reserved: {requested} cannot go")]
-    StockTooLow {
-        /// The item.
-        item: ItemId,
-        /// Pieces there.
-        stock: u64,
-        /// Pieces held by reservations.
-        reserved: u64,
-        /// Pieces that were to go.
-        requested: u64,
-    },
-    /// A number would leave its range.
-    #[error("the result would be larger than the store can count")]
-    Overflow,
-    /// The key was used for another request.
-    #[error("this idempotency key was used for another request")]
-    KeyReused,
 }
 
 #[cfg(test)]
@@ -465,12 +513,19 @@ mod tests {
             reference: None,
             precondition: Precondition::Version(4),
         });
-        let policy = Command::SetPolicy(Policy {
+        let settings = Policy {
             key_retention_ms: 1,
             key_limit: 2,
             restock_quantity: 3,
             restock_interval_ms: Some(4),
-        });
+            change_history: 5,
+            price_history: 6,
+            reservation_limit: 7,
+            reservation_history: 8,
+            reservation_ttl_max_ms: 9,
+        };
+        let policy = Command::SetPolicy(settings.clone());
+        let policy_if = Command::SetPolicyIf { version: 4, policy: settings };
         let plain = PlaceOrder {
             lines: vec![PlaceOrderLine { item: 5, quantity: 2, expected_price_cents: None }],
             customer: None,
@@ -483,6 +538,41 @@ mod tests {
             ],
         });
         let of = Command::PlaceOrderOf(PlaceOrderOf { batch: key, order: plain });
+        let create = Command::CreateItem(CreateItem {
+            title: "T".to_owned(),
+            topic: "X".to_owned(),
+            price_cents: 9,
+            stock: 3,
+        });
+        let patch = Command::PatchItem(PatchItem {
+            id: 7,
+            title: Some("T".to_owned()),
+            topic: None,
+            price_cents: Some(9),
+            precondition: Precondition::Exists,
+        });
+        let delete = Command::DeleteItem(DeleteItem { id: 7, precondition: Precondition::None });
+        let row = PutItemsRow {
+            id: 7,
+            title: "T".to_owned(),
+            topic: "X".to_owned(),
+            price_cents: 9,
+            stock: Some(3),
+        };
+        let only_new = PutItems { rows: vec![row], stock: ImportStock::OnlyNew };
+        let set = PutItems { rows: Vec::new(), stock: ImportStock::Set };
+        let cancel = Command::CancelOrder(CancelOrder {
+            order: 3,
+            lines: vec![(5, 2)],
+            placed_index: 6,
+            reason: Some("r".to_owned()),
+        });
+        let reserve = Command::Reserve(Reserve {
+            lines: vec![PlaceOrderLine { item: 5, quantity: 2, expected_price_cents: None }],
+            ttl_ms: 9,
+            customer: Some("ada".to_owned()),
+            reference: None,
+        });
         let proposal = |key, command| Proposal { stamp_ms: 1000, key, command };
         let cases = [
             (
@@ -492,7 +582,7 @@ mod tests {
             (proposal(None, put), "01fbe8030001070154015809010303"),
             (proposal(None, change), "01fbe803000207000302000104"),
             (proposal(None, Command::Restock), "01fbe8030003"),
-            (proposal(None, policy), "01fbe80300040102030104"),
+            (proposal(None, policy), "01fbe803000401020301040506070809"),
             (proposal(None, Command::ReserveNodeId { at_least: 4 }), "01fbe803000504"),
             (
                 proposal(None, batch),
@@ -502,6 +592,18 @@ mod tests {
                 proposal(Some(key), of),
                 "01fbe8030101010101010101010101010101010101020202020202020202020202020202020701010101010101010101010101010101020202020202020202020202020202020105020000010172",
             ),
+            (proposal(None, create), "01fbe8030008015401580903"),
+            (proposal(None, patch), "01fbe80300090701015400010902"),
+            (proposal(None, delete), "01fbe803000a0700"),
+            (proposal(None, Command::PutItems(only_new)), "01fbe803000b01070154015809010300"),
+            (proposal(None, Command::PutItems(set)), "01fbe803000b0001"),
+            (proposal(None, cancel), "01fbe803000c0301050206010172"),
+            (proposal(None, reserve), "01fbe803000d0105020009010361646100"),
+            (proposal(None, Command::ConfirmReservation { id: 4 }), "01fbe803000e04"),
+            (proposal(None, Command::ReleaseReservation { id: 4 }), "01fbe803000f04"),
+            (proposal(None, Command::SetMaintenance(true)), "01fbe803001001"),
+            (proposal(None, Command::Tick), "01fbe8030011"),
+            (proposal(None, policy_if), "01fbe80300120401020301040506070809"),
         ];
         for (proposal, golden) in cases {
             let bytes = proposal.encode();
@@ -519,6 +621,19 @@ mod tests {
         let other = KeyClaim::new("order-1", &Command::ReserveNodeId { at_least: 1 });
         assert_eq!(claim.key, other.key);
         assert_ne!(claim.fingerprint, other.fingerprint);
+    }
+
+    #[test]
+    fn a_claim_of_a_cancellation_is_of_what_the_client_asked_for() {
+        let cancel = |order, reason: &str, lines, placed_index| {
+            let reason = Some(reason.to_owned());
+            Command::CancelOrder(CancelOrder { order, lines, placed_index, reason })
+        };
+        let claim = |command| KeyClaim::new("k", &command);
+        let first = claim(cancel(1, "r", vec![(5, 2)], 7));
+        assert_eq!(first, claim(cancel(1, "r", Vec::new(), 0)));
+        assert_ne!(first, claim(cancel(2, "r", vec![(5, 2)], 7)));
+        assert_ne!(first, claim(cancel(1, "s", vec![(5, 2)], 7)));
     }
 
     #[test]

@@ -55,6 +55,12 @@ pub enum Error {
         /// The first failure.
         detail: String,
     },
+    /// History that a view needs was given up meanwhile: it is too old. A newer one has what is kept.
+    #[error("{what} is not kept any more; it was asked of a view that is too old")]
+    Gone {
+        /// Which history.
+        what: &'static str,
+    },
 }
 
 /// The result of a storage operation.
@@ -79,7 +85,8 @@ impl Error {
             | Self::UnknownFormat { .. }
             | Self::TooLarge { .. }
             | Self::Locked { .. }
-            | Self::Failed { .. } => false,
+            | Self::Failed { .. }
+            | Self::Gone { .. } => false,
         }
     }
 }

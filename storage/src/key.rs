@@ -18,6 +18,16 @@ pub enum Key {
     Ledger(u64),
     /// The idempotency records of this chunk.
     Keys(u64),
+    /// What this chunk of orders is about.
+    OrderSummary(u64),
+    /// What this chunk of the ledger is about.
+    LedgerSummary(u64),
+    /// The reservations whose ids lie on this page.
+    ReservationPage(u64),
+    /// The cancellations of this chunk.
+    Cancellations(u64),
+    /// The changes of this chunk.
+    Changes(u64),
     /// The log entries from this index on, as many as the record holds.
     LogEntries(u64),
     /// The vote.
@@ -39,11 +49,21 @@ impl Key {
             Self::Orders(chunk) => (b'o', chunk),
             Self::Ledger(chunk) => (b'l', chunk),
             Self::Keys(chunk) => (b'k', chunk),
+            Self::OrderSummary(chunk) => (b'O', chunk),
+            Self::LedgerSummary(chunk) => (b'L', chunk),
+            Self::ReservationPage(page) => (b'r', page),
+            Self::Cancellations(chunk) => (b'x', chunk),
+            Self::Changes(chunk) => (b'h', chunk),
             Self::LogEntries(first) => (b'e', first),
             Self::LogVote => (b'v', 0),
             Self::LogCommitted => (b'c', 0),
             Self::LogPurged => (b'p', 0),
         }
+    }
+
+    /// The number of its page or chunk.
+    pub fn number(self) -> u64 {
+        self.parts().1
     }
 
     /// The key of one part of this record's value.
@@ -67,6 +87,11 @@ impl Key {
             b'o' => Self::Orders(number),
             b'l' => Self::Ledger(number),
             b'k' => Self::Keys(number),
+            b'O' => Self::OrderSummary(number),
+            b'L' => Self::LedgerSummary(number),
+            b'r' => Self::ReservationPage(number),
+            b'x' => Self::Cancellations(number),
+            b'h' => Self::Changes(number),
             b'e' => Self::LogEntries(number),
             b'v' if number == 0 => Self::LogVote,
             b'c' if number == 0 => Self::LogCommitted,
@@ -94,9 +119,13 @@ mod tests {
     #[test]
     fn keys_sort_as_their_numbers_do_and_read_back() {
         let keys = [
+            Key::LedgerSummary(3),
+            Key::OrderSummary(2),
+            Key::OrderSummary(300),
             Key::LogCommitted,
             Key::LogEntries(7),
             Key::LogEntries(1 << 40),
+            Key::Changes(8),
             Key::ItemPage(0),
             Key::ItemPage(1),
             Key::ItemPage(255),
@@ -107,7 +136,9 @@ mod tests {
             Key::Meta,
             Key::Orders(2),
             Key::LogPurged,
+            Key::ReservationPage(5),
             Key::LogVote,
+            Key::Cancellations(4),
         ];
         for pair in keys.windows(2) {
             assert!(pair[0].encode(u16::MAX) < pair[1].encode(0), "{pair:?}");
@@ -116,7 +147,7 @@ mod tests {
             assert_eq!(Key::decode(&key.encode(7)), Some((key, 7)));
             assert!(key.family().contains(&key.encode(1)));
         }
-        assert_eq!(Key::decode(b"x0000000000"), None);
+        assert_eq!(Key::decode(b"y0000000000"), None);
         assert_eq!(Key::decode(b"short"), None);
     }
 }

@@ -7,16 +7,19 @@ use serde::{Deserialize, Serialize};
 use crate::{
     catalog::ItemId,
     command::{KeyHash, LogIndex, LogTimeMs, Outcome},
+    reservations::ReservationId,
 };
 
 /// An order's number: dense, from 1, in log order.
 pub type OrderId = u64;
 
-/// Where an order stands. Orders of this version are placed and stay so.
+/// Where an order stands. Not part of its record, which never changes: the cancellations say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OrderStatus {
     /// Sold.
     Placed,
+    /// Taken back.
+    Cancelled,
 }
 
 impl OrderStatus {
@@ -24,7 +27,13 @@ impl OrderStatus {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Placed => "placed",
+            Self::Cancelled => "cancelled",
         }
+    }
+
+    /// The status with this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Placed, Self::Cancelled].into_iter().find(|status| status.as_str() == name)
     }
 }
 
@@ -37,8 +46,6 @@ pub struct Order {
     pub lines: Vec<OrderLine>,
     /// Sum of the lines in cents.
     pub total_cents: u64,
-    /// Where it stands.
-    pub status: OrderStatus,
     /// Who ordered.
     pub customer: Option<Arc<str>>,
     /// The caller's own reference.
@@ -47,6 +54,8 @@ pub struct Order {
     pub index: LogIndex,
     /// Log time of the sale.
     pub placed_ms: LogTimeMs,
+    /// The reservation that was confirmed by it.
+    pub reservation: Option<ReservationId>,
 }
 
 /// One line of an [`Order`].
@@ -60,6 +69,19 @@ pub struct OrderLine {
     pub quantity: u64,
     /// Price of a piece at the sale, in cents.
     pub unit_price_cents: u64,
+}
+
+/// That an order was taken back. The order itself stays as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancellation {
+    /// Which order.
+    pub order: OrderId,
+    /// Why.
+    pub reason: Option<Arc<str>>,
+    /// Log index of the cancellation.
+    pub index: LogIndex,
+    /// Log time of the cancellation.
+    pub at_ms: LogTimeMs,
 }
 
 /// What the store remembers of a request that carried an idempotency key. Written in the same entry

@@ -70,6 +70,20 @@ impl<T> Sequence<T> {
         self.rows.focus().narrow(offset..).into_iter()
     }
 
+    /// The number of the first row in memory for which this does not hold, where it holds for all
+    /// rows before it and none after.
+    pub fn partition_point(&self, holds: impl Fn(&T) -> bool) -> u64 {
+        let (mut low, mut high) = (self.base, self.next());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.get(middle).is_some_and(|row| holds(row)) {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        low
+    }
+
     /// The chunks that hold the rows from a number on.
     pub fn chunks_from(&self, number: u64) -> Range<u64> {
         number / CHUNK_ROWS..self.next().div_ceil(CHUNK_ROWS)
@@ -122,6 +136,9 @@ mod tests {
         assert_eq!(sequence.from(4990).count(), 10);
         assert_eq!(sequence.from(0).count(), 5000 - 3072);
         assert_eq!(sequence.from(9999).count(), 0);
+        assert_eq!(sequence.partition_point(|n| *n < 4321), 4321);
+        assert_eq!(sequence.partition_point(|_| false), 3072);
+        assert_eq!(sequence.partition_point(|_| true), 5000);
         sequence.forget_packed(0, 0);
         assert_eq!(sequence.base(), 3072, "what is not packed stays");
     }

@@ -8,15 +8,18 @@
 
 use std::io::{Read, Write};
 
+use serde::Serialize;
+
 use crate::{
     blob, checkpoint,
-    checkpoint::{Meta, page_items, page_of},
+    checkpoint::{Meta, item_page, page_of, reservation_page},
     codec,
     engine::{Batch, Engine},
     error::{Error, Result},
     key::Key,
     query::View,
     sequence::{CHUNK_ROWS, Sequence},
+    state::PAGE_IDS,
 };
 
 const MAGIC: &[u8; 8] = b"PYGMYSN1";
@@ -39,36 +42,51 @@ pub struct Header {
 
 /// Writes a view as a snapshot. Reads packed history from the view's engine, which may go on
 /// changing; the rows asked of it do not. Returns the bytes written.
+///
+/// Errors: [`Error::Gone`] for a view that is too old; see [`View::pin`].
 pub fn export(view: &View, out: &mut dyn Write) -> Result<u64> {
+    let _pin = view.pin()?;
     let mut writer = FrameWriter { out, hasher: blake3::Hasher::new(), bytes: 0, frames: 0 };
     writer.raw(MAGIC)?;
     let state = &view.state;
     writer.frame(Key::Meta, &codec::encode(&Meta::of(state)))?;
 
-    let mut next_item = 0;
-    while let Some((&id, _)) = state.items.range(next_item..).next() {
+    let mut next = Some(0);
+    while let Some((&id, _)) = next.and_then(|next| state.items.range(next..).next()) {
         let page = page_of(id);
-        writer.frame(Key::ItemPage(page), &codec::encode(&page_items(state, page)))?;
-        match page.checked_add(1).and_then(|next| next.checked_mul(crate::state::PAGE_IDS)) {
-            Some(next) => next_item = next,
-            None => break,
-        }
+        writer.page(Key::ItemPage(page), item_page(state, page).as_ref())?;
+        next = first_id_after(page);
     }
-    export_history(view, &mut writer, &state.orders, Key::Orders)?;
-    export_history(view, &mut writer, &state.ledger, Key::Ledger)?;
+    next = Some(0);
+    while let Some((&id, _)) = next.and_then(|next| state.reservations.range(next..).next()) {
+        let page = page_of(id);
+        writer.page(Key::ReservationPage(page), reservation_page(state, page).as_ref())?;
+        next = first_id_after(page);
+    }
+    export_history(view, &mut writer, &state.orders, 0, Key::Orders)?;
+    export_history(view, &mut writer, &state.ledger, 0, Key::Ledger)?;
+    export_history(view, &mut writer, &state.cancellations, 0, Key::Cancellations)?;
+    let first_chunk = state.changes.first_chunk();
+    export_history(view, &mut writer, &state.changes.rows, first_chunk, Key::Changes)?;
     for number in state.keys.chunks_from(state.keys.base()) {
         writer.frame(Key::Keys(number), &codec::pack(&state.keys.chunk(number))?)?;
     }
     writer.end()
 }
 
-fn export_history<T: serde::Serialize>(
+/// The first id that is on no page up to this one.
+fn first_id_after(page: u64) -> Option<u64> {
+    page.checked_add(1)?.checked_mul(PAGE_IDS)
+}
+
+fn export_history<T: Serialize>(
     view: &View,
     writer: &mut FrameWriter<'_>,
     sequence: &Sequence<T>,
+    first_chunk: u64,
     key: impl Fn(u64) -> Key,
 ) -> Result<()> {
-    for number in 0..sequence.base() / CHUNK_ROWS {
+    for number in first_chunk..sequence.base() / CHUNK_ROWS {
         let Some(bytes) = blob::get(&**view.history.engine(), key(number))? else {
             return Err(Error::corrupt(format!("{:?}", key(number)), "it is missing"));
         };
@@ -101,6 +119,13 @@ impl FrameWriter<'_> {
         self.sealed(&body)?;
         self.frames += 1;
         Ok(())
+    }
+
+    fn page<T: Serialize>(&mut self, key: Key, page: Option<&T>) -> Result<()> {
+        match page {
+            Some(page) => self.frame(key, &codec::encode(page)),
+            None => Ok(()),
+        }
     }
 
     fn sealed(&mut self, body: &[u8]) -> Result<()> {

@@ -9,9 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     catalog::{Item, ItemId, LedgerRow},
+    changes::{Change, ChangeKind, ChangeLog, ChangeWhat},
     codec,
     command::{LogIndex, LogTimeMs, Policy},
-    orders::{KeyRecord, Order, OrderId},
+    orders::{Cancellation, KeyRecord, Order, OrderId},
+    prices::{PriceHistory, PriceSpan},
+    reservations::{Reservation, ReservationId},
+    search::Retitled,
     sequence::Sequence,
 };
 
@@ -23,15 +27,20 @@ pub const RING_LENGTH: usize = 64;
 pub const RECENT_ORDERS: u64 = 4096;
 /// Ledger rows that stay in memory at least.
 pub const RECENT_LEDGER: u64 = 1024;
-/// Item ids on one page of the checkpoint.
+/// Cancellations that stay in memory at least.
+pub const RECENT_CANCELLATIONS: u64 = 1024;
+/// Changes that stay in memory at least.
+pub const RECENT_CHANGES: u64 = 4096;
+/// Item ids, or reservation ids, on one page of the checkpoint.
 pub const PAGE_IDS: u64 = 32;
 
 /// The working state: a value. Changed only by [`crate::apply`].
 ///
 /// Invariants, at every index:
 /// - every item keeps those of [`Item`];
-/// - `topics` and `sold_out` say of `items` what they are derived to say;
-/// - `hash` is the sum over all records; order numbers are dense from 1.
+/// - what is derived says what it is derived to say;
+/// - of each item as much is reserved as the held reservations hold;
+/// - `hash` is the sum over all records; the numbers of orders and reservations are dense from 1.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     /// The newest entry that is in this state.
@@ -43,14 +52,33 @@ pub struct State {
     /// Index at which the policy was last set; `None` while it is the built-in one.
     pub(crate) policy_index: Option<LogIndex>,
     pub(crate) next_node_id: u64,
+    /// No id below it is given to a new item.
+    pub(crate) next_item_id: ItemId,
+    pub(crate) maintenance: bool,
     pub(crate) items: imbl::OrdMap<ItemId, Arc<Item>>,
     /// Derived: the items of each topic.
     pub(crate) topics: imbl::OrdMap<Arc<str>, imbl::OrdSet<ItemId>>,
     /// Derived: the items with no stock.
     pub(crate) sold_out: imbl::OrdSet<ItemId>,
+    /// Derived: the items whose words changed lately, for the search index to catch up with.
+    pub(crate) retitled: Retitled,
+    /// Of the items whose price changed since they were created.
+    pub(crate) prices: imbl::OrdMap<ItemId, Arc<PriceHistory>>,
+    /// Those that hold, and the newest of those that ended.
+    pub(crate) reservations: imbl::OrdMap<ReservationId, Arc<Reservation>>,
+    /// The number of reservations ever made, which is also the newest one's number.
+    pub(crate) reservation_count: ReservationId,
+    /// Derived: the reservations that hold, by their end.
+    pub(crate) expiries: imbl::OrdSet<(LogTimeMs, ReservationId)>,
+    /// Derived: the reservations that ended, by the index of their end.
+    pub(crate) ended: imbl::OrdSet<(LogIndex, ReservationId)>,
     /// Row `n` is order `n + 1`.
     pub(crate) orders: Sequence<Order>,
     pub(crate) ledger: Sequence<LedgerRow>,
+    pub(crate) cancellations: Sequence<Cancellation>,
+    /// Derived: the row of each cancelled order's cancellation.
+    pub(crate) cancelled: imbl::OrdMap<OrderId, u64>,
+    pub(crate) changes: ChangeLog,
     pub(crate) keys: Sequence<KeyRecord>,
     pub(crate) hash: StateHash,
     pub(crate) ring: imbl::Vector<(LogIndex, u128)>,
@@ -67,6 +95,14 @@ pub struct StateHash {
     pub ledger: u128,
     /// Over the idempotency records.
     pub keys: u128,
+    /// Over the price histories.
+    pub prices: u128,
+    /// Over the reservations that are kept.
+    pub reservations: u128,
+    /// Over all cancellations ever.
+    pub cancellations: u128,
+    /// Over the changes that are kept.
+    pub changes: u128,
 }
 
 /// Tags of the record kinds in the state hash.
@@ -77,11 +113,15 @@ pub(crate) enum Kind {
     Ledger = 3,
     Key = 4,
     Rest = 5,
+    Prices = 6,
+    Reservation = 7,
+    Cancellation = 8,
+    Change = 9,
 }
 
 /// The hash of one record.
 pub(crate) fn record_hash<T: Serialize>(kind: Kind, record: &T) -> u128 {
-    codec::hash128(kind as u8, &codec::encode(record))
+    codec::hash_of(kind as u8, record)
 }
 
 impl State {
@@ -115,6 +155,16 @@ impl State {
         self.policy_index.is_some()
     }
 
+    /// The index at which the policy was last set.
+    pub fn policy_index(&self) -> Option<LogIndex> {
+        self.policy_index
+    }
+
+    /// Whether maintenance is on.
+    pub fn maintenance(&self) -> bool {
+        self.maintenance
+    }
+
     /// Whether an item is sold out, so that a restock would do something.
     pub fn has_sold_out(&self) -> bool {
         !self.sold_out.is_empty()
@@ -130,6 +180,21 @@ impl State {
         self.items.len()
     }
 
+    /// The number of reservations ever made, which is also the newest one's number.
+    pub fn reservation_count(&self) -> ReservationId {
+        self.reservation_count
+    }
+
+    /// The number of reservations that hold.
+    pub fn held_count(&self) -> u64 {
+        self.expiries.len() as u64
+    }
+
+    /// The log time at which the next reservation ends by itself.
+    pub fn next_expiry_ms(&self) -> Option<LogTimeMs> {
+        self.expiries.get_min().map(|(expires_ms, _)| *expires_ms)
+    }
+
     /// The number of idempotency records.
     pub fn key_count(&self) -> u64 {
         self.keys.next() - self.keys.base()
@@ -140,6 +205,9 @@ impl State {
         let rest = (
             (self.applied, self.log_time_ms, &self.policy, self.policy_index, self.next_node_id),
             (self.orders.next(), self.ledger.next(), self.keys.base(), self.keys.next()),
+            (self.next_item_id, self.maintenance, self.reservation_count),
+            (self.cancellations.next(), self.changes.first_chunk(), self.changes.next()),
+            self.changes.complete_after(),
             self.hash,
         );
         record_hash(Kind::Rest, &rest)
@@ -154,7 +222,11 @@ impl State {
     pub(crate) fn put_item(&mut self, item: Arc<Item>) {
         let (id, sold_out, topic) = (item.id, item.stock == 0, item.topic.clone());
         self.hash.items = self.hash.items.wrapping_add(record_hash(Kind::Item, &item));
+        let title = item.title.clone();
         let before = self.items.insert(id, item);
+        if before.as_ref().is_none_or(|b| b.title != title || b.topic != topic) {
+            self.retitled.push(id);
+        }
         if let Some(before) = &before {
             self.hash.items = self.hash.items.wrapping_sub(record_hash(Kind::Item, before));
         }
@@ -170,6 +242,93 @@ impl State {
                 false => self.sold_out.remove(&id),
             };
         }
+    }
+
+    /// Takes an item out, and what hangs off it.
+    pub(crate) fn remove_item(&mut self, id: ItemId) {
+        let Some(before) = self.items.remove(&id) else { return };
+        self.hash.items = self.hash.items.wrapping_sub(record_hash(Kind::Item, &before));
+        self.leave_topic(&before.topic, id);
+        self.retitled.push(id);
+        self.sold_out.remove(&id);
+        if let Some(prices) = self.prices.remove(&id) {
+            let hash = record_hash(Kind::Prices, &(id, &prices));
+            self.hash.prices = self.hash.prices.wrapping_sub(hash);
+        }
+    }
+
+    /// Puts an item's price history in place.
+    pub(crate) fn put_prices(&mut self, id: ItemId, prices: Arc<PriceHistory>) {
+        let sum = &mut self.hash.prices;
+        *sum = sum.wrapping_add(record_hash(Kind::Prices, &(id, &prices)));
+        if let Some(before) = self.prices.insert(id, prices) {
+            *sum = sum.wrapping_sub(record_hash(Kind::Prices, &(id, &before)));
+        }
+    }
+
+    /// Notes that an item, still as it was, costs something else from an index on.
+    pub(crate) fn push_price(&mut self, before: &Item, index: LogIndex, price_cents: u64) {
+        let mut prices = match self.prices.get(&before.id) {
+            Some(prices) => PriceHistory::clone(prices),
+            None => PriceHistory::of(before),
+        };
+        let span = PriceSpan { price_cents, from_ms: self.log_time_ms, index };
+        prices.push(span, self.policy.price_history);
+        self.put_prices(before.id, Arc::new(prices));
+    }
+
+    /// Puts a reservation in place, replacing the one with its number, and keeps what is derived
+    /// from it.
+    pub(crate) fn put_reservation(&mut self, reservation: Arc<Reservation>) {
+        self.remove_reservation(reservation.id);
+        let hash = record_hash(Kind::Reservation, &reservation);
+        self.hash.reservations = self.hash.reservations.wrapping_add(hash);
+        match reservation.ended {
+            None => self.expiries.insert((reservation.expires_ms, reservation.id)),
+            Some((index, _)) => self.ended.insert((index, reservation.id)),
+        };
+        self.reservations.insert(reservation.id, reservation);
+    }
+
+    /// Forgets a reservation.
+    pub(crate) fn remove_reservation(&mut self, id: ReservationId) {
+        let Some(before) = self.reservations.remove(&id) else { return };
+        let hash = record_hash(Kind::Reservation, &before);
+        self.hash.reservations = self.hash.reservations.wrapping_sub(hash);
+        match before.ended {
+            None => self.expiries.remove(&(before.expires_ms, id)),
+            Some((index, _)) => self.ended.remove(&(index, id)),
+        };
+    }
+
+    /// Notes that an order was taken back.
+    pub(crate) fn push_cancellation(&mut self, cancellation: Arc<Cancellation>) {
+        let hash = record_hash(Kind::Cancellation, &cancellation);
+        self.hash.cancellations = self.hash.cancellations.wrapping_add(hash);
+        let order = cancellation.order;
+        let row = self.cancellations.push(cancellation);
+        self.cancelled.insert(order, row);
+    }
+
+    /// Notes that something changed.
+    pub(crate) fn push_change(
+        &mut self,
+        index: LogIndex,
+        kind: ChangeKind,
+        id: u64,
+        what: ChangeWhat,
+    ) {
+        let hash = self.changes.push(Change { index, kind, id, what });
+        self.hash.changes = self.hash.changes.wrapping_add(hash);
+    }
+
+    /// Forgets the oldest chunk of changes if there are enough without it.
+    pub(crate) fn pop_changes(&mut self) -> bool {
+        let popped = self.changes.pop_chunk(self.policy.change_history);
+        if let Some(sum) = popped {
+            self.hash.changes = self.hash.changes.wrapping_sub(sum);
+        }
+        popped.is_some()
     }
 
     fn leave_topic(&mut self, topic: &Arc<str>, id: ItemId) {
@@ -224,6 +383,8 @@ impl State {
     pub fn forget_packed(&mut self, packed: Packed) {
         self.orders.forget_packed(packed.orders, RECENT_ORDERS);
         self.ledger.forget_packed(packed.ledger, RECENT_LEDGER);
+        self.cancellations.forget_packed(packed.cancellations, RECENT_CANCELLATIONS);
+        self.changes.rows.forget_packed(packed.changes, RECENT_CHANGES);
     }
 }
 
@@ -236,4 +397,8 @@ pub struct Packed {
     pub ledger: u64,
     /// Of the idempotency records.
     pub keys: u64,
+    /// Of the cancellations.
+    pub cancellations: u64,
+    /// Of the changes.
+    pub changes: u64,
 }

@@ -3,10 +3,10 @@
 //! There is one way to a state: load a checkpoint, or import a snapshot and then load it; the log's
 //! `apply` does the rest. An engine that cannot be read is dropped and rebuilt from the snapshot.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
-    checkpoint,
+    checkpoint::{self, Dirty},
     engine::Engine,
     error::{Error, Result},
     history::History,
@@ -43,7 +43,8 @@ pub enum Origin {
 pub struct StateStore {
     volume: Arc<dyn Volume>,
     generation: u64,
-    engine: Arc<dyn Engine>,
+    /// That of every view of this engine.
+    history: Arc<History>,
     packed: Packed,
 }
 
@@ -53,15 +54,15 @@ impl StateStore {
     /// Errors: I/O faults, and formats of newer builds. Damage is no error: it is in the origin.
     pub fn open(volume: Arc<dyn Volume>) -> Result<(Self, View, Origin)> {
         let mut damage = Vec::new();
-        let mut found: Option<(u64, Arc<dyn Engine>, State, Packed)> = None;
+        let mut found: Option<(u64, Loaded)> = None;
         let mut newest = 0;
         for name in volume.engines()?.into_iter().rev() {
             let Some(generation) = number_in(&name, ENGINE_PREFIX) else { continue };
             newest = newest.max(generation);
             if found.is_none() {
                 match open_and_load(&*volume, &name) {
-                    Ok(Some((engine, state, packed))) => {
-                        found = Some((generation, engine, state, packed));
+                    Ok(Some(loaded)) => {
+                        found = Some((generation, loaded));
                         continue;
                     }
                     Ok(None) => {}
@@ -71,18 +72,16 @@ impl StateStore {
             }
             volume.remove_engine(&name)?;
         }
-        if let Some((generation, engine, state, packed)) = found {
-            let view = view(&engine, state);
-            let store = Self { volume, generation, engine, packed };
+        if let Some((generation, (history, state, packed))) = found {
+            let (store, view) = Self::of(volume, generation, history, state, packed);
             return Ok((store, view, Origin::Checkpoint));
         }
 
         let generation = newest + 1;
         for name in snapshots(&*volume)?.into_iter().rev() {
             match import(&*volume, generation, &name) {
-                Ok((engine, state, packed)) => {
-                    let view = view(&engine, state);
-                    let store = Self { volume, generation, engine, packed };
+                Ok((history, state, packed)) => {
+                    let (store, view) = Self::of(volume, generation, history, state, packed);
                     return Ok((store, view, Origin::Snapshot { damage }));
                 }
                 Err(error) if error.is_damage() => {
@@ -93,18 +92,33 @@ impl StateStore {
             }
         }
         let engine = volume.open_engine(&engine_name(generation))?;
-        let view = view(&engine, State::default());
         let origin = match damage.is_empty() {
             true => Origin::Empty,
             false => Origin::Lost { damage },
         };
-        let store = Self { volume, generation, engine, packed: Packed::default() };
+        let history = Arc::new(History::new(engine));
+        let (store, view) =
+            Self::of(volume, generation, history, State::default(), Packed::default());
         Ok((store, view, origin))
     }
 
-    /// Writes a checkpoint of a state; `pages` are those with items that changed since the last one.
-    pub fn checkpoint(&mut self, state: &State, pages: &BTreeSet<u64>) -> Result<Packed> {
-        self.packed = checkpoint::write(&*self.engine, state, pages, self.packed)?;
+    fn of(
+        volume: Arc<dyn Volume>,
+        generation: u64,
+        history: Arc<History>,
+        state: State,
+        packed: Packed,
+    ) -> (Self, View) {
+        let view = View { state, history: history.clone() };
+        (Self { volume, generation, history, packed }, view)
+    }
+
+    /// Writes a checkpoint of a state; `dirty` is what changed since the last one. What the state
+    /// has forgotten of the changes is deleted, unless a view that is older is pinned.
+    pub fn checkpoint(&mut self, state: &State, dirty: &Dirty) -> Result<Packed> {
+        let changes_from = self.history.give_up_changes(state.changes.first_chunk());
+        let (engine, index) = (&**self.history.engine(), self.history.index());
+        self.packed = checkpoint::write(engine, state, dirty, self.packed, index, changes_from)?;
         Ok(self.packed)
     }
 
@@ -118,19 +132,19 @@ impl StateStore {
             self.volume.rename_file(file, &name)?;
         }
         remove_snapshots_except(&*self.volume, &name)?;
-        let (engine, state, packed) = import(&*self.volume, self.generation + 1, &name)?;
+        let (history, state, packed) = import(&*self.volume, self.generation + 1, &name)?;
         let old = engine_name(self.generation);
         self.generation += 1;
-        self.engine = engine;
+        self.history = history.clone();
         self.packed = packed;
         // Readers that still hold a view of the old engine read on: its files stay open.
         self.volume.remove_engine(&old)?;
-        Ok(view(&self.engine, state))
+        Ok(View { state, history })
     }
 
     /// Bytes of the state database on disk, roughly.
     pub fn disk_bytes(&self) -> u64 {
-        self.engine.disk_bytes()
+        self.history.engine().disk_bytes()
     }
 }
 
@@ -163,16 +177,16 @@ pub fn newest_snapshot(volume: &dyn Volume) -> Result<Option<(String, snapshot::
     Ok(None)
 }
 
-fn view(engine: &Arc<dyn Engine>, state: State) -> View {
-    View { state, history: Arc::new(History::new(engine.clone())) }
-}
-
-/// A state with the engine it was loaded from.
-type Loaded = (Arc<dyn Engine>, State, Packed);
+/// A state with the history it was loaded from.
+type Loaded = (Arc<History>, State, Packed);
 
 fn open_and_load(volume: &dyn Volume, name: &str) -> Result<Option<Loaded>> {
-    let engine = volume.open_engine(name)?;
-    Ok(checkpoint::load(&*engine)?.map(|(state, packed)| (engine, state, packed)))
+    load(volume.open_engine(name)?)
+}
+
+fn load(engine: Arc<dyn Engine>) -> Result<Option<Loaded>> {
+    let Some((state, packed)) = checkpoint::load(&*engine)? else { return Ok(None) };
+    Ok(Some((Arc::new(History::open(engine, packed)?), state, packed)))
 }
 
 fn import(volume: &dyn Volume, generation: u64, file: &str) -> Result<Loaded> {
@@ -181,10 +195,7 @@ fn import(volume: &dyn Volume, generation: u64, file: &str) -> Result<Loaded> {
     let engine = volume.open_engine(&name)?;
     let (mut input, _) = volume.open_file(file)?;
     snapshot::import(&mut std::io::BufReader::with_capacity(1 << 18, &mut input), &*engine)?;
-    match checkpoint::load(&*engine)? {
-        Some((state, packed)) => Ok((engine, state, packed)),
-        None => Err(Error::corrupt(file, "what was imported is not there")),
-    }
+    load(engine)?.ok_or_else(|| Error::corrupt(file, "what was imported is not there"))
 }
 
 fn engine_name(generation: u64) -> String {

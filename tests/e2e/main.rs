@@ -8,6 +8,7 @@ mod harness;
 mod batches;
 mod bench;
 mod damage;
+mod feeds;
 mod fleet;
 mod leaving;
 mod scenarios;

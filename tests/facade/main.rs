@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod caching;
+mod feeds;
 mod mock;
+mod rate_limits;
 mod reads;
 mod writes;

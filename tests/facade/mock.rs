@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, BodyDataStream, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use http::{HeaderMap, Method, StatusCode};
 use pygmy::api::{Change, ChangePage, Cluster, Member, Problem, WriteOutcome, header};
 use pygmy::facade::{Facade, Settings};
@@ -204,7 +205,12 @@ impl Truth {
         let left = *stock;
         self.index += 1;
         self.sales.push(item);
-        self.changes.push(Change { index: self.index, kind: "item".into(), id: item });
+        self.changes.push(Change {
+            index: self.index,
+            kind: "item".into(),
+            id: item,
+            what: "changed".into(),
+        });
         Some(left)
     }
 }
@@ -262,6 +268,7 @@ impl Node {
             cluster_id: truth.cluster_id.clone(),
             leader: truth.leader.clone(),
             term: truth.term,
+            maintenance: false,
             members: truth.members.values().cloned().collect(),
         }
     }
@@ -374,6 +381,34 @@ impl Node {
     }
 }
 
+impl Node {
+    /// A live feed, an event for each change.
+    fn feed(self: &Arc<Self>, seen: &Seen) -> Response {
+        let last_seen = seen.headers.get("last-event-id");
+        let after = last_seen.map_or(0, |index| index.to_str().unwrap().parse().unwrap());
+        if after < self.truth().gone_up_to {
+            return ApiError::new(Code::HistoryGone, "gone").into_response();
+        }
+        let state = (Arc::clone(self), self.truth.subscribe(), after);
+        let events = futures_util::stream::unfold(state, |(node, mut changed, after)| async move {
+            loop {
+                let next = node.truth().changes.iter().find(|change| change.index > after).cloned();
+                if let Some(change) = next {
+                    let data = serde_json::to_string(&[&change]).unwrap();
+                    let event = format!("id: {}\ndata: {data}\n\n", change.index);
+                    return Some((Ok::<_, std::io::Error>(event), (node, changed, change.index)));
+                }
+                changed.changed().await.unwrap();
+            }
+        });
+        let mut response = reply(&self.name, after, StatusCode::OK, String::new());
+        *response.body_mut() = Body::from_stream(events);
+        response.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
+        response.headers_mut().remove("content-length");
+        response
+    }
+}
+
 async fn handle(State(node): State<Arc<Node>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let target = parts.uri.path_and_query().unwrap().as_str().to_owned();
@@ -394,6 +429,9 @@ async fn handle(State(node): State<Arc<Node>>, request: Request) -> Response {
                 true => StatusCode::OK.into_response(),
                 false => StatusCode::SERVICE_UNAVAILABLE.into_response(),
             };
+        }
+        "/v1/changes" if seen.headers.get("accept").is_some_and(|a| a == "text/event-stream") => {
+            return node.feed(&seen);
         }
         "/v1/changes" => return node.changes(&seen.target).await,
         _ => {}
@@ -439,6 +477,27 @@ pub(crate) struct Shop {
     router: Router,
 }
 
+/// A live feed as a client sees it.
+pub(crate) struct Feed {
+    chunks: BodyDataStream,
+    text: String,
+}
+
+impl Feed {
+    /// The index of the next event; none at the end.
+    pub(crate) async fn next(&mut self) -> Option<u64> {
+        while !self.text.contains("\n\n") {
+            let chunk = tokio::time::timeout(PATIENCE, self.chunks.next()).await;
+            let chunk = chunk.expect("something comes, or it ends")?;
+            self.text += std::str::from_utf8(&chunk.unwrap()).unwrap();
+        }
+        let (event, rest) = self.text.split_once("\n\n").unwrap();
+        let id = event.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().parse().unwrap();
+        self.text = rest.to_owned();
+        Some(id)
+    }
+}
+
 /// A reply as a client sees it.
 #[derive(Debug)]
 pub(crate) struct Got {
@@ -451,6 +510,18 @@ impl Shop {
     pub(crate) fn start(settings: Settings) -> Self {
         let facade = Facade::start(settings);
         Self { router: facade.router(), facade }
+    }
+
+    /// A live feed of changes, resumed after an index: who serves it, and what it says.
+    pub(crate) async fn follow(&self, last_seen: u64) -> (String, Feed) {
+        let request = Request::get("/v1/changes")
+            .header("accept", "text/event-stream")
+            .header("last-event-id", last_seen);
+        let response = self.router.clone().oneshot(request.body(Body::empty()).unwrap());
+        let response = tokio::time::timeout(PATIENCE, response).await.expect("an answer").unwrap();
+        assert_eq!(response.status(), 200, "{response:?}");
+        let node = response.headers()[header::NODE].to_str().unwrap().to_owned();
+        (node, Feed { chunks: response.into_body().into_data_stream(), text: String::new() })
     }
 
     pub(crate) async fn send(&self, request: Request) -> Got {

@@ -337,6 +337,7 @@ async fn what_the_facade_refuses_by_itself() {
     assert_eq!(send("POST", "/update/5:buy/", vec![]).await, expect(410, "replaced"));
     assert_eq!(send("POST", "/buy/5", vec![]).await, expect(405, "method_not_allowed"));
     assert_eq!(send("BREW", "/", vec![]).await, expect(405, "method_not_allowed"));
+    assert_eq!(send("BREW", "/nowhere", vec![]).await, expect(404, "not_found"));
     assert_eq!(send("GET", "/search/../buy/5", vec![]).await, expect(400, "malformed"));
     assert_eq!(send("POST", "/v1/orders", vec![b'x'; 101]).await, expect(413, "too_large"));
     assert!(store.counts("/").iter().all(|count| *count == 0));

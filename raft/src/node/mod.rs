@@ -3,6 +3,7 @@
 mod bootstrap;
 mod membership;
 mod read;
+mod search;
 mod service;
 mod start;
 mod status;

@@ -1,4 +1,5 @@
-//! What a node does by itself: checkpoints, snapshots, purges, restocking, seeding the policy.
+//! What a node does by itself: checkpoints, snapshots, purges, restocking, seeding the policy,
+//! moving log time on.
 
 use std::{
     sync::{PoisonError, Weak, atomic::Ordering},
@@ -34,6 +35,7 @@ pub(super) async fn run<E: Environment, T: Transport>(node: Weak<Node<E, T>>) {
         node.drive_snapshot().await;
         if node.is_leader() {
             node.seed_policy().await;
+            node.tick().await;
             node.restock().await;
         }
     }
@@ -98,6 +100,21 @@ impl<E: Environment, T: Transport> Node<E, T> {
         }
     }
 
+    /// Moves log time on when a reservation ends by this node's clock and nobody writes.
+    async fn tick(&self) {
+        let view = self.view();
+        let Some(expires_ms) = view.state.next_expiry_ms() else { return };
+        // One that log time has passed is gone, so this one is still to come.
+        if E::clock_ms() < expires_ms {
+            return;
+        }
+        let proposed = crate::network::wire::Proposed { key: None, command: Command::Tick };
+        // A failure shows in the state: the reservation still holds, and this is tried again.
+        if let Err(error) = self.propose(proposed, OWN_WRITE_TIMEOUT).await {
+            tracing::debug!(%error, "moving log time on failed; trying again");
+        }
+    }
+
     async fn restock(&self) {
         let view = self.view();
         let Some(interval_ms) = view.state.policy().restock_interval_ms else { return };
@@ -110,7 +127,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
             }
             *last = Some(now);
         }
-        if !view.state.has_sold_out() {
+        if !view.state.has_sold_out() || view.state.maintenance() {
             return;
         }
         let proposed = crate::network::wire::Proposed { key: None, command: Command::Restock };

@@ -29,7 +29,7 @@ use pygmy_storage::{
         Applied, Command, KeyClaim, Outcome, PlaceOrder, PlaceOrderLine, Policy, Precondition,
         PutItem,
     },
-    query::View,
+    query::{OrderFilter, View},
     verify,
     volume::{DirVolume, MemoryVolume, Volume},
 };
@@ -551,7 +551,7 @@ pub(crate) fn purchase(name: &str) -> Command {
 /// The orders there are, by reference.
 pub(crate) fn orders_by_reference(view: &View) -> BTreeMap<String, Vec<u64>> {
     let mut found: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for order in view.orders(None, 1 << 20).unwrap().rows {
+    for order in view.orders(&OrderFilter::default(), None, 1 << 20).unwrap().rows {
         let reference = order.reference.as_deref().unwrap_or_default().to_owned();
         found.entry(reference).or_default().push(order.id);
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use pygmy_raft::changes::{ChangeKind, Changes};
+
 use crate::harness::{Cluster, DEADLINE, Disk, Load, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,6 +29,13 @@ async fn a_follower_that_was_away_past_a_purge_comes_back_by_snapshot() {
         status.purged_index.is_some_and(|purged| purged > had + 1),
         "its log must begin after a snapshot: {status:?}, it had {had}"
     );
+
+    // What changed while it was away is known from the snapshot, without a gap.
+    let changes = |id| cluster.node(id).published().changes.page(0, usize::MAX).unwrap();
+    let Changes::Page(page) = changes(away) else { panic!("it has no changes from the start") };
+    let orders = page.changes.iter().filter(|change| change.kind == ChangeKind::Order);
+    assert!(orders.map(|change| change.id).eq(1..=bought.len() as u64));
+    assert_eq!(changes(away), changes(leader));
 
     // It leads now, and remembers the requests of a time that it knows from the snapshot only.
     cluster.crash(other).await;

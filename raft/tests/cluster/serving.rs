@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use pygmy_raft::node::{Freshness, WriteError};
-use pygmy_storage::command::{KeyClaim, Outcome, Policy, Rejection};
+use pygmy_storage::{
+    command::{Command, KeyClaim, Outcome, PlaceOrderLine, Policy, Rejection, Reserve},
+    reservations::ReservationStatus,
+};
 
 use crate::harness::{
     Cluster, DEADLINE, ITEM, Load, SHORT, eventually, orders_by_reference, purchase,
@@ -111,7 +114,7 @@ async fn a_refusal_is_an_outcome_on_every_node() {
         let refused = Rejection::OutOfStock { line: 0, item: ITEM, requested: 1, available: 0 };
         assert_eq!(applied.outcome, Outcome::Rejected(refused));
         // The key of a refused request is taken as well, for that request.
-        let other = pygmy_storage::command::Command::Restock;
+        let other = Command::Restock;
         let key = KeyClaim::new(&name, &other);
         let reused = cluster.write(id, Some(key), other, DEADLINE).await.unwrap();
         assert_eq!(reused.applied.outcome, Outcome::Rejected(Rejection::KeyReused));
@@ -136,6 +139,29 @@ async fn a_linearizable_read_sees_every_confirmed_write_on_every_node() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reservation_ends_though_nobody_writes() {
+    let cluster = Cluster::started(3, 10).await;
+    let lines = vec![PlaceOrderLine { item: ITEM, quantity: 4, expected_price_cents: None }];
+    let reserve = Reserve { lines, ttl_ms: 700, customer: None, reference: None };
+    let leader = cluster.leader().await;
+    let reply = cluster.write(leader, None, Command::Reserve(reserve), DEADLINE).await.unwrap();
+    let Outcome::Reservation(held) = reply.applied.outcome else { panic!("{reply:?}") };
+    assert_eq!(held.status, ReservationStatus::Held);
+    let stale = |id| cluster.node(id).view();
+    eventually("its end is on every node", || async {
+        let ended = |id| stale(id).reservation(held.id).is_some_and(|r| r.ended.is_some());
+        cluster.ids().into_iter().all(ended)
+    })
+    .await;
+    let view = cluster.assert_equal().await;
+    let ended = view.reservation(held.id).unwrap();
+    assert_eq!(ended.status, ReservationStatus::Expired);
+    assert!(view.state.log_time_ms() >= held.expires_ms, "log time alone ends it");
+    let item = view.item(ITEM).unwrap();
+    assert_eq!((item.stock, item.reserved), (10, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use pygmy_storage::{
     codec,
     command::{Outcome, Rejection},
     orders::{Order, OrderId},
-    query::View,
+    query::{OrderFilter, View},
     verify,
 };
 
@@ -211,7 +211,7 @@ impl Oracle {
 
     /// What clients were told is what the store has.
     pub(crate) fn check_orders(&self, view: &View, bought: &[Purchase], delivered: &[Delivery]) {
-        let Ok(page) = view.orders(None, usize::MAX >> 1) else {
+        let Ok(page) = view.orders(&OrderFilter::default(), None, usize::MAX >> 1) else {
             return self.trace.violation("the orders cannot be read");
         };
         let mut found: BTreeMap<&str, Vec<&Order>> = BTreeMap::new();

@@ -24,7 +24,7 @@ use super::{
     Api,
     extract::{self, Json, Params},
     items::Ranges,
-    orders, render,
+    openapi, orders, render,
     respond::{self, json, rejection, written},
 };
 use crate::{
@@ -44,6 +44,23 @@ struct Batch {
 }
 
 /// `POST /v1/orders/batch`
+#[utoipa::path(
+    post,
+    path = "/v1/orders/batch",
+    operation_id = "place_orders",
+    tag = "orders",
+    summary = "Places many orders",
+    description = "`atomic`: all or none, in one log entry; otherwise each for itself. A key of the \
+        batch stands in the header; or each order has one, as if it were sent alone. At most 10,000 \
+        lines in all.",
+    params(openapi::Write),
+    request_body = api::NewOrderBatch,
+    responses(
+        (status = 200, description = "What came of each order, in order", body = api::OrderBatch),
+        openapi::BodyErrors,
+        openapi::WriteErrors,
+    ),
+)]
 pub(super) async fn create(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -79,7 +96,13 @@ async fn place_together(
         | Outcome::Item(_)
         | Outcome::Restocked(_)
         | Outcome::PolicySet
-        | Outcome::NodeId(_) => respond::unexpected_outcome(&reply),
+        | Outcome::NodeId(_)
+        | Outcome::Deleted { .. }
+        | Outcome::Imported(_)
+        | Outcome::Cancelled(_)
+        | Outcome::Reservation(_)
+        | Outcome::MaintenanceSet(_)
+        | Outcome::Ticked => respond::unexpected_outcome(&reply),
     })
 }
 
@@ -108,13 +131,13 @@ async fn place_separately(
 ) -> Result<Response, ApiError> {
     let commands = batch.orders.separately(batch.key.as_deref());
     let replies = api.write_many(headers, commands).await?;
-    let reused = Outcome::Rejected(Rejection::KeyReused);
-    // Under a key of the batch the orders stand or fall with it.
-    if batch.key.is_some()
-        && let Some(first) = replies.first()
-        && replies.iter().all(|reply| reply.applied.outcome == reused)
+    // Under a key of the batch the orders stand or fall with it; maintenance is of the whole store.
+    if let Some(first) = replies.first()
+        && let Outcome::Rejected(why) = &first.applied.outcome
+        && (*why == Rejection::Maintenance || *why == Rejection::KeyReused && batch.key.is_some())
+        && replies.iter().all(|reply| reply.applied.outcome == first.applied.outcome)
     {
-        return Ok(written(first, rejection(&Rejection::KeyReused).into_response()));
+        return Ok(written(first, rejection(why).into_response()));
     }
     let index = replies.iter().map(|reply| reply.applied.index).max().unwrap_or(0);
     let mut results = Vec::with_capacity(replies.len());
@@ -126,7 +149,13 @@ async fn place_separately(
             | Outcome::Restocked(_)
             | Outcome::PolicySet
             | Outcome::NodeId(_)
-            | Outcome::Batch(_) => return Ok(respond::unexpected_outcome(reply)),
+            | Outcome::Batch(_)
+            | Outcome::Deleted { .. }
+            | Outcome::Imported(_)
+            | Outcome::Cancelled(_)
+            | Outcome::Reservation(_)
+            | Outcome::MaintenanceSet(_)
+            | Outcome::Ticked => return Ok(respond::unexpected_outcome(reply)),
         });
     }
     Ok(answer(results, index))
@@ -136,7 +165,7 @@ fn placed(order: Option<&std::sync::Arc<Order>>, replayed: bool) -> api::OrderRe
     api::OrderResult {
         status: OrderResultStatus::Placed,
         replayed,
-        order: order.map(|order| render::order(order)),
+        order: order.map(|order| render::order(order, None)),
         problem: None,
     }
 }

@@ -1,16 +1,15 @@
-//! `/v1/cluster`, `/heartbeat/`, `/v1/changes`, `/v1/verify`.
-
-use std::time::Duration;
+//! `/v1/cluster`, `/heartbeat/`, `/v1/verify`.
 
 use axum::{extract::State, response::Response};
 use http::{HeaderMap, StatusCode, header::CACHE_CONTROL};
-use pygmy_raft::{changes::ChangeKind, node::ClusterStatus};
+use pygmy_raft::node::ClusterStatus;
 use pygmy_storage::verify;
 use serde_json::{Map, Value};
 
 use super::{
     Api,
     extract::Params,
+    openapi,
     respond::{Answer, json},
 };
 use crate::{
@@ -18,10 +17,18 @@ use crate::{
     http::problem::{ApiError, Code},
 };
 
-/// The longest that a request for changes may wait for one.
-const CHANGES_WAIT_MS_MAX: u64 = 10_000;
-
 /// `GET /v1/cluster`
+#[utoipa::path(
+    get,
+    path = "/v1/cluster",
+    operation_id = "get_cluster",
+    tag = "cluster",
+    summary = "The members and who leads",
+    responses(
+        (status = 200, description = "As this member knows it", body = api::Cluster),
+        openapi::ReadErrors,
+    ),
+)]
 pub(super) async fn members(State(api): State<Api>, params: Params) -> Result<Response, ApiError> {
     params.finish()?;
     let status = api.node.cluster_status().await;
@@ -47,11 +54,23 @@ fn cluster(api: &Api, status: &ClusterStatus) -> api::Cluster {
         cluster_id: status.cluster.map_or_else(String::new, |id| id.to_string()),
         leader: status.leader.and_then(name_of).cloned(),
         term: status.term,
+        maintenance: api.node.view().state.maintenance(),
         members: members.collect(),
     }
 }
 
 /// `GET /heartbeat/`: who is up, as the original showed it.
+#[utoipa::path(
+    get,
+    path = "/heartbeat/",
+    operation_id = "heartbeat",
+    tag = "original",
+    summary = "Who is up",
+    responses(
+        (status = 200, description = "1 or 0 by member", body = openapi::Flags),
+        openapi::Busy,
+    ),
+)]
 pub(super) async fn heartbeat(State(api): State<Api>) -> Response {
     let status = api.node.cluster_status().await;
     let flags: Map<String, Value> = status
@@ -65,72 +84,19 @@ pub(super) async fn heartbeat(State(api): State<Api>) -> Response {
     response
 }
 
-/// `GET /v1/changes`
-pub(super) async fn changes(
-    State(api): State<Api>,
-    mut params: Params,
-) -> Result<Response, ApiError> {
-    let after = params.number("after", 0..=u64::MAX);
-    let wait_ms = params.number("wait_ms", 0..=CHANGES_WAIT_MS_MAX).unwrap_or(0);
-    let limit = params.limit();
-    let kinds = params.text("kinds");
-    let wanted = match kinds.as_deref() {
-        None => vec![ChangeKind::Item, ChangeKind::Order],
-        Some(names) => names.split(',').filter_map(|name| kind(&mut params, name)).collect(),
-    };
-    params.finish()?;
-    let published = api.node.published().clone();
-    // Without an index the feed begins now.
-    let after = after.unwrap_or_else(|| api.node.view().index());
-    let page = || published.changes.after(after, limit).ok_or_else(history_gone);
-    let mut found = page()?;
-    if found.changes.is_empty() && wait_ms > 0 {
-        let wait = published.changes.beyond(found.next_after);
-        // Whether it ended by a change or by the time, what is there now is the answer.
-        let _ = tokio::time::timeout(Duration::from_millis(wait_ms), wait).await;
-        found = page()?;
-    }
-    let changes = found.changes.iter().filter(|change| wanted.contains(&change.kind));
-    let body = api::ChangePage {
-        changes: changes
-            .map(|change| api::Change {
-                index: change.index,
-                kind: name_of(change.kind).to_owned(),
-                id: change.id,
-            })
-            .collect(),
-        next_after: found.next_after,
-    };
-    let mut response = json(StatusCode::OK, &body);
-    let index = http::HeaderValue::from(found.next_after);
-    response.headers_mut().insert(api::header::INDEX, index);
-    Ok(response)
-}
-
-fn name_of(kind: ChangeKind) -> &'static str {
-    match kind {
-        ChangeKind::Item => "item",
-        ChangeKind::Order => "order",
-    }
-}
-
-fn kind(params: &mut Params, name: &str) -> Option<ChangeKind> {
-    let kind = [ChangeKind::Item, ChangeKind::Order].into_iter().find(|k| name_of(*k) == name);
-    if kind.is_none() {
-        params.refuse("kinds", format!("{name:?} is neither item nor order"));
-    }
-    kind
-}
-
-fn history_gone() -> ApiError {
-    ApiError::new(
-        Code::HistoryGone,
-        "What happened after that index is not kept here any more. Read what you need anew, and \
-         go on from the Pygmy-Index of that reply.",
-    )
-}
-
 /// `GET /v1/verify`: everything that is derived, derived anew and compared.
+#[utoipa::path(
+    get,
+    path = "/v1/verify",
+    operation_id = "verify",
+    tag = "cluster",
+    summary = "Everything that is derived, derived anew and compared",
+    params(openapi::ReadStale),
+    responses(
+        (status = 200, description = "What was found, right or wrong", body = api::Verification),
+        openapi::ReadErrors,
+    ),
+)]
 pub(super) async fn verify(
     State(api): State<Api>,
     headers: HeaderMap,

@@ -14,7 +14,10 @@ use http::{
 };
 use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use pygmy_raft::node::Freshness;
-use pygmy_storage::command::Precondition;
+use pygmy_storage::{
+    command::{LogTimeMs, Precondition},
+    ledger::LedgerCursor,
+};
 use serde::de::DeserializeOwned;
 
 use super::Api;
@@ -34,8 +37,39 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
-        check_content_type(request.headers())?;
+        check_content_type(request.headers(), &["application/json"])?;
         let body = read_body(request.into_body(), api.settings.body_limit_bytes).await?;
+        parse_json(&body).map(Self)
+    }
+}
+
+/// A JSON merge patch, read as strictly as [`Json`]. It may call itself plain JSON.
+pub(super) struct MergePatch<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for MergePatch<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        let types = ["application/merge-patch+json", "application/json"];
+        check_content_type(request.headers(), &types)?;
+        let body = read_body(request.into_body(), api.settings.body_limit_bytes).await?;
+        parse_json(&body).map(Self)
+    }
+}
+
+/// A JSON body that may be left out; then it is what says nothing.
+pub(super) struct JsonOrNothing<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default> FromRequest<Api> for JsonOrNothing<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let body = read_body(body, api.settings.body_limit_bytes).await?;
+        if body.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        check_content_type(&parts.headers, &["application/json"])?;
         parse_json(&body).map(Self)
     }
 }
@@ -52,17 +86,20 @@ async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
     })
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+/// Refuses a body that is of none of these types; the first is the one to send.
+fn check_content_type(headers: &HeaderMap, types: &[&str]) -> Result<(), ApiError> {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
+    if types.iter().any(|kind| essence.eq_ignore_ascii_case(kind)) {
         return Ok(());
     }
-    let detail = format!("The body is {given:?}; send it with Content-Type: application/json.");
+    let wanted = types.first().copied().unwrap_or_default();
+    let detail = format!("The body is {given:?}; send it with Content-Type: {wanted}.");
     Err(ApiError::new(Code::UnsupportedMediaType, detail))
 }
 
-fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+/// Reads JSON as strictly as a body.
+pub(super) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let object = serde_path_to_error::deserialize(&mut deserializer);
     let Object(value) = object.map_err(|error| {
@@ -111,6 +148,24 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
                 })
             }
         }
+    }
+}
+
+/// The text in a path.
+pub(super) struct Name(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let text = Path::<String>::from_request_parts(parts, state).await;
+        text.map(|Path(text)| Self(text)).map_err(|_| {
+            let error = ApiError::new(Code::Malformed, "The path is not UTF-8.");
+            match super::is_write(&parts.method, parts.uri.path()) {
+                true => error.outcome(WriteOutcome::NotApplied),
+                false => error,
+            }
+        })
     }
 }
 
@@ -172,22 +227,47 @@ impl Params {
         number
     }
 
+    /// `cursor` of an item's ledger, made by [`ledger_cursor`].
+    pub(super) fn ledger_cursor(&mut self) -> Option<LedgerCursor> {
+        let text = self.text("cursor")?;
+        let read = |text: &str| {
+            let (orders, ledger) = text.strip_prefix('l')?.split_once('-')?;
+            let number = |hex| u64::from_str_radix(hex, 16).ok();
+            Some(LedgerCursor { orders: number(orders)?, ledger: number(ledger)? })
+        };
+        let cursor = read(&text);
+        if cursor.is_none() {
+            self.refuse("cursor", "is none that this listing gave");
+        }
+        cursor
+    }
+
+    /// A time, as the first millisecond that is not before it.
+    pub(super) fn time(&mut self, name: &str) -> Option<LogTimeMs> {
+        let text = self.text(name)?;
+        let Ok(time) = text.parse::<jiff::Timestamp>() else {
+            // A plus sign in an address is a space.
+            let detail = format!("{text:?} is no time like 2025-01-31T09:30:00Z");
+            self.refuse(name, detail);
+            return None;
+        };
+        let millis = u64::try_from(time.as_millisecond()).unwrap_or(0);
+        Some(millis + u64::from(time.subsec_nanosecond() % 1_000_000 > 0))
+    }
+
     /// How fresh the read must be, from the parameters or their header forms.
     pub(super) fn freshness(&mut self, headers: &HeaderMap, default: Consistency) -> Freshness {
-        let given = self.either(headers, "consistency", header::CONSISTENCY);
+        let level = |text: &str| match text {
+            "linearizable" => Some(Consistency::Linearizable),
+            "session" => Some(Consistency::Session),
+            "stale" => Some(Consistency::Stale),
+            _ => None,
+        };
+        let wrong = "is none of linearizable, session, stale";
+        let given = self.either(headers, "consistency", header::CONSISTENCY, level, wrong);
         let min_index = self.either_number(headers, "min_index", header::MIN_INDEX);
         let bound = self.either_number(headers, "max_staleness_ms", header::MAX_STALENESS_MS);
-        let consistency = match given.as_deref() {
-            None => default,
-            Some("linearizable") => Consistency::Linearizable,
-            Some("session") => Consistency::Session,
-            Some("stale") => Consistency::Stale,
-            Some(other) => {
-                let detail = format!("{other:?} is none of linearizable, session, stale");
-                self.refuse("consistency", detail);
-                default
-            }
-        };
+        let consistency = given.unwrap_or(default);
         match consistency {
             Consistency::Linearizable => Freshness::Linearizable,
             // Without an index there is no session yet, and whatever the replica has will do.
@@ -196,27 +276,41 @@ impl Params {
         }
     }
 
-    fn either(&mut self, headers: &HeaderMap, name: &str, header: &str) -> Option<String> {
-        if let Some(text) = self.text(name) {
-            return Some(text);
-        }
-        let value = headers.get(header)?;
-        match value.to_str() {
-            Ok(text) => Some(text.to_owned()),
-            Err(_) => {
-                self.refuse(header, "is not ASCII");
-                None
+    /// A parameter of the query, or else its header form. Both must be right.
+    fn either<T>(
+        &mut self,
+        headers: &HeaderMap,
+        name: &str,
+        header: &str,
+        read: impl Fn(&str) -> Option<T>,
+        wrong: &str,
+    ) -> Option<T> {
+        let parameter = self.text(name);
+        let form = headers.get(header).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let mut read = |place: &str, text: &str| {
+            let value = read(text);
+            if value.is_none() {
+                self.refuse(place, format!("{text:?} {wrong}"));
             }
-        }
+            value
+        };
+        let form = form.map(|text| read(name, &text));
+        let parameter = parameter.map(|text| read(name, &text));
+        parameter.or(form).flatten()
     }
 
     fn either_number(&mut self, headers: &HeaderMap, name: &str, header: &str) -> Option<u64> {
-        let text = self.either(headers, name, header)?;
-        let number = text.parse().ok();
-        if number.is_none() {
-            self.refuse(name, format!("{text:?} is no number"));
-        }
-        number
+        self.either(headers, name, header, |text| text.parse().ok(), "is no number")
+    }
+
+    /// One of these words; the first where none is given.
+    pub(super) fn word(&mut self, name: &str, words: &[&'static str]) -> &'static str {
+        let first = words.first().copied().unwrap_or_default();
+        let Some(text) = self.text(name) else { return first };
+        words.iter().copied().find(|word| *word == text).unwrap_or_else(|| {
+            self.refuse(name, format!("{text:?} is none of {}", words.join(", ")));
+            first
+        })
     }
 
     /// Refuses the request if anything was wrong with its parameters.
@@ -238,6 +332,11 @@ impl Params {
 /// last row seen and not a position.
 pub(super) fn cursor(kind: char, after: Option<u64>) -> Option<String> {
     after.map(|number| format!("{kind}{number:x}"))
+}
+
+/// The cursor of an item's ledger.
+pub(super) fn ledger_cursor(before: LedgerCursor) -> String {
+    format!("l{:x}-{:x}", before.orders, before.ledger)
 }
 
 /// The idempotency key of a request.
@@ -267,7 +366,7 @@ pub(super) fn is_idempotency_key(text: &str) -> bool {
 }
 
 /// How long a write may take: as long as its caller waits, and no longer than `most`.
-pub(super) fn timeout(headers: &HeaderMap, most: Duration) -> Result<Duration, ApiError> {
+pub(crate) fn timeout(headers: &HeaderMap, most: Duration) -> Result<Duration, ApiError> {
     let Some(value) = headers.get(header::TIMEOUT_MS) else { return Ok(most) };
     match value.to_str().ok().and_then(|text| text.parse().ok()) {
         Some(millis) => Ok(most.min(Duration::from_millis(millis))),

@@ -5,15 +5,34 @@ use http::StatusCode;
 use pygmy_raft::node::Freshness;
 use serde_json::{Map, Value, json};
 
-use super::{Api, extract::Params, respond::json as json_reply};
+use super::{Api, extract::Params, openapi, respond::json as json_reply};
 use crate::http::problem::{ApiError, Code};
 
 /// `GET /livez`: the process is alive.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "health",
+    summary = "Whether the process is alive",
+    responses((status = 200, description = "It is", body = openapi::Health)),
+)]
 pub(super) async fn livez() -> Response {
     json_reply(StatusCode::OK, &json!({ "status": "ok" }))
 }
 
 /// `GET /readyz`: this node can work. Needs no leader, so that a cold cluster can start in any order.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "health",
+    summary = "Whether this node or facade can work",
+    description = "Needs no leader, so that a cold cluster can start in any order.",
+    params(openapi::Probe),
+    responses(
+        (status = 200, description = "It can", body = openapi::Health),
+        openapi::ReadErrors,
+    ),
+)]
 pub(super) async fn readyz(
     State(api): State<Api>,
     mut params: Params,
@@ -55,6 +74,13 @@ pub(super) async fn readyz(
 }
 
 /// `GET /clusterz`: the cluster has a leader and answers linearizable reads.
+#[utoipa::path(
+    get,
+    path = "/clusterz",
+    tag = "health",
+    summary = "Whether the cluster has a leader and answers linearizable reads",
+    responses((status = 200, description = "It has", body = openapi::Health), openapi::ReadErrors),
+)]
 pub(super) async fn clusterz(State(api): State<Api>) -> Result<Response, ApiError> {
     let answer = api.read(Freshness::Linearizable).await?;
     Ok(answer.json(&json!({ "status": "ok" })))

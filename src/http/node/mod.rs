@@ -4,12 +4,20 @@
 //! the engine, and every error leaves through [`crate::http::problem`].
 
 mod batch;
+mod changes;
 mod cluster;
+mod export;
 mod extract;
+mod feed;
 mod health;
+mod import;
 mod items;
+mod listing;
+mod openapi;
 mod orders;
+mod policy;
 mod render;
+mod reservations;
 mod respond;
 mod seed;
 #[cfg(test)]
@@ -22,16 +30,20 @@ use axum::{
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    routing::{MethodRouter, delete, get, post},
 };
-use http::{HeaderValue, Method, header::ACCEPT};
+use http::{HeaderValue, header::ACCEPT};
 use pygmy_raft::{network::http::HttpTransport, types::Tokio};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
+use self::feed::Feeds;
+pub(crate) use self::{extract::timeout, openapi::methods_of};
 use crate::{
     api::{WriteOutcome, header},
     http::{
+        BUY, HEALTH, event_stream, is_write,
         problem::{ApiError, Code},
+        rate_limit::RateLimit,
         request_id, seed_gone,
     },
 };
@@ -52,6 +64,17 @@ pub struct Settings {
     pub max_batch_orders: usize,
     /// Whether `GET /buy/{n}/` sells, as the original's did.
     pub legacy_get_buy: bool,
+    /// How many requests each client may send. The listener must tell where they come from
+    /// ([`tell_peer`](crate::http::serve::Limits::tell_peer)).
+    pub rate_limit: Option<RateLimit>,
+    /// Live feeds of changes at once; one more is refused. They do not count as requests.
+    pub max_feeds: usize,
+    /// How long a live feed may be silent before a comment goes out.
+    pub feed_comment_interval: Duration,
+    /// Bytes of an import's body.
+    pub import_limit_bytes: u64,
+    /// Imports at once; one more is refused.
+    pub max_imports: usize,
 }
 
 /// What the handlers share. Cloned for every request, so that it is one counter.
@@ -64,6 +87,9 @@ struct Shared {
     in_flight: Semaphore,
     /// A full check reads everything: one at a time.
     verifying: Arc<Semaphore>,
+    feeds: Arc<Feeds>,
+    imports: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
     name: HeaderValue,
 }
 
@@ -75,45 +101,99 @@ impl std::ops::Deref for Api {
     }
 }
 
-/// The routes of a node.
-pub fn router(node: Arc<Node>, settings: Settings) -> Router {
+/// The routes of a node. When `draining` says so, live feeds end, so that those who follow go on
+/// elsewhere; everything else goes on. To be called within a tokio runtime.
+pub fn router(node: Arc<Node>, settings: Settings, draining: watch::Receiver<bool>) -> Router {
     // Names come from the configuration, which takes none that is no header value.
     let name =
         HeaderValue::from_str(node.name()).unwrap_or_else(|_| HeaderValue::from_static("unnamed"));
     let api = Api(Arc::new(Shared {
         name,
+        feeds: Feeds::new(
+            Arc::clone(&node),
+            settings.max_feeds,
+            settings.feed_comment_interval,
+            draining,
+        ),
         in_flight: Semaphore::new(settings.max_in_flight),
         verifying: Arc::new(Semaphore::new(1)),
+        imports: Arc::new(Semaphore::new(settings.max_imports)),
+        exports: Arc::new(Semaphore::new(export::EXPORTS_MAX)),
         settings,
         node,
     }));
-    let version_1 = Router::new()
-        .route("/v1/items", get(items::list))
-        .route("/v1/items/{id}", get(items::get).put(items::put))
-        .route("/v1/items/{id}/stock", post(items::change_stock))
-        .route("/v1/topics", get(items::topics))
-        .route("/v1/orders", get(orders::list).post(orders::create))
-        .route("/v1/orders/batch", post(batch::create))
-        .route("/v1/orders/{id}", get(orders::get))
-        .route("/v1/changes", get(cluster::changes))
-        .route("/v1/cluster", get(cluster::members))
-        .route("/v1/verify", get(cluster::verify));
-    seed_routes()
-        .merge(version_1)
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/clusterz", get(health::clusterz))
+    routes()
+        .router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(api.clone(), around))
         .with_state(api)
 }
 
+/// Routes, and their paths, which a `Router` does not tell: a test holds them against the document.
+#[derive(Default)]
+struct Routes {
+    router: Router<Api>,
+    paths: Vec<String>,
+}
+
+impl Routes {
+    fn route(mut self, path: &str, methods: MethodRouter<Api>) -> Self {
+        self.paths.push(path.to_owned());
+        self.router = self.router.route(path, methods);
+        self
+    }
+}
+
+/// Every route. How a new endpoint comes to be:
+///
+/// 1. its route here;
+/// 2. `#[utoipa::path(...)]` on its handler, with the sets of parameters and errors of [`openapi`]
+///    that fit: `openapi::Read` and `openapi::ReadErrors` for what asks the state, `openapi::Write`
+///    and `openapi::WriteErrors` for what changes it, `openapi::BodyErrors` where there is a body,
+///    `openapi::NoSuch`, `openapi::Conflict` and `openapi::Mismatch` where they can happen;
+/// 3. the handler's name under `paths` in `openapi/mod.rs`;
+/// 4. `ToSchema` on its shapes in `crate::api`, with the limits that the handler checks, and a line
+///    for each limit in `tests/openapi.rs`.
+fn routes() -> Routes {
+    let version_1 = Routes::default()
+        .route("/v1/items", get(items::list).post(items::create))
+        .route(
+            "/v1/items/{id}",
+            get(items::get).put(items::put).patch(items::patch).delete(items::delete),
+        )
+        .route("/v1/items/{id}/stock", post(items::change_stock))
+        .route("/v1/items/{id}/ledger", get(items::ledger))
+        .route("/v1/items/{id}/prices", get(items::prices))
+        .route("/v1/topics", get(items::topics))
+        .route("/v1/orders", get(orders::list).post(orders::create))
+        .route("/v1/orders/batch", post(batch::create))
+        .route("/v1/orders/{id}", get(orders::get))
+        .route("/v1/orders/{id}/cancel", post(orders::cancel))
+        .route("/v1/reservations", get(reservations::list).post(reservations::create))
+        .route("/v1/reservations/{id}", get(reservations::get).delete(reservations::release))
+        .route("/v1/reservations/{id}/confirm", post(reservations::confirm))
+        .route("/v1/changes", get(changes::changes))
+        .route("/v1/import", post(import::import))
+        .route("/v1/export", get(export::export))
+        .route("/v1/cluster", get(cluster::members))
+        .route("/v1/verify", get(cluster::verify))
+        .route("/v1/policy", get(policy::get).put(policy::put))
+        .route("/v1/cluster/maintenance", post(policy::set_maintenance));
+    seed_routes(version_1)
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/clusterz", get(health::clusterz))
+        .route("/openapi.json", get(openapi::document))
+        .route("/docs", get(openapi::docs))
+        .route("/docs/{file}", get(openapi::docs_file))
+}
+
 /// The original's endpoints, each with and without the trailing slash.
-fn seed_routes() -> Router<Api> {
-    let mut router = Router::new().route("/", get(seed::welcome));
+fn seed_routes(routes: Routes) -> Routes {
+    let mut routes = routes.route("/", get(seed::welcome));
     for slash in ["", "/"] {
-        router = router
+        routes = routes
             .route(&format!("/search/{{topic}}{slash}"), get(seed::search))
             .route(&format!("/lookup/{{n}}{slash}"), get(seed::lookup))
             // `get` alone would sell on HEAD too.
@@ -122,15 +202,7 @@ fn seed_routes() -> Router<Api> {
             .route(&format!("/restock{slash}"), post(seed::restock))
             .route(&format!("/heartbeat{slash}"), get(cluster::heartbeat));
     }
-    router
-}
-
-/// The beginning of the one path where GET changes something.
-const BUY: &str = "/buy/";
-
-/// Whether a request can change something.
-fn is_write(method: &Method, path: &str) -> bool {
-    !method.is_safe() || path.starts_with(BUY)
+    routes
 }
 
 fn refused(error: ApiError, request: &Request) -> Response {
@@ -148,32 +220,49 @@ fn refused(error: ApiError, request: &Request) -> Response {
     }
 }
 
-/// What is around every handler: the request's id, who answered, what the client takes, and the bound
-/// on requests in work. One layer for all of them, because each one costs every request a few
-/// allocations: as five layers they were a third of the cost of a read.
+/// What is around every handler: the request's id, who answered, the client's rate limit, what it takes,
+/// and the bound on requests in work. One layer for all of them, because each one costs every request a
+/// few allocations: as five layers they were a third of the cost of a read.
 async fn around(State(api): State<Api>, request: Request, next: Next) -> Response {
     let name = api.name.clone();
     let answered = request_id::around(request, async move |request| {
-        if let Some(refused) = not_acceptable(&request) {
-            return refused;
-        }
-        // What says how the node is must answer also when it is full.
-        if matches!(request.uri().path(), "/livez" | "/readyz" | "/clusterz") {
-            return next.run(request).await;
-        }
-        let Ok(_permit) = api.in_flight.try_acquire() else {
-            let detail =
-                "This node has as many requests in work as it may; try again, or another one.";
-            return refused(ApiError::new(Code::Overloaded, detail), &request);
+        let Some(limit) = &api.settings.rate_limit else { return admit(&api, request, next).await };
+        let counted = limit.count(request.uri().path(), request.headers(), request.extensions());
+        let Some(counted) = counted else { return admit(&api, request, next).await };
+        let mut response = match counted.refusal() {
+            Some(error) => refused(error, &request),
+            None => admit(&api, request, next).await,
         };
-        next.run(request).await
+        counted.tell(&mut response);
+        response
     });
     let mut response = answered.await;
     response.headers_mut().insert(header::NODE, name);
     response
 }
 
-/// Everything here is JSON, but for the welcome: who takes none of it is told so.
+/// Lets a request through to its handler, if its client takes what is made here and there is room for it.
+async fn admit(api: &Api, request: Request, next: Next) -> Response {
+    if let Some(refused) = not_acceptable(&request) {
+        return refused;
+    }
+    // What says how the node is must answer also when it is full.
+    if HEALTH.contains(&request.uri().path()) || is_feed(&request) {
+        return next.run(request).await;
+    }
+    let Ok(_permit) = api.in_flight.try_acquire() else {
+        let detail = "This node has as many requests in work as it may; try again, or another one.";
+        return refused(ApiError::new(Code::Overloaded, detail), &request);
+    };
+    next.run(request).await
+}
+
+/// Whether this is for a live feed, which has a bound of its own.
+fn is_feed(request: &Request) -> bool {
+    request.uri().path() == "/v1/changes" && event_stream::is_wanted(request.headers())
+}
+
+/// Everything here is JSON, but for the welcome, exports and live feeds: who takes none of it is told so.
 fn not_acceptable(request: &Request) -> Option<Response> {
     let takes_json = |value: &HeaderValue| {
         value.to_str().is_ok_and(|text| {
@@ -188,7 +277,12 @@ fn not_acceptable(request: &Request) -> Option<Response> {
     };
     let mut ranges = request.headers().get_all(ACCEPT).iter().peekable();
     ranges.peek()?;
-    if !request.uri().path().starts_with("/v1/") || ranges.any(takes_json) {
+    let path = request.uri().path();
+    if !path.starts_with("/v1/")
+        || path == "/v1/export"
+        || ranges.any(takes_json)
+        || is_feed(request)
+    {
         return None;
     }
     let detail = "This interface answers application/json only; send Accept: application/json.";

@@ -1,6 +1,6 @@
 //! Asking the node, and what its errors are in HTTP: one place for reads, one for writes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
@@ -9,7 +9,8 @@ use pygmy_raft::{
     types::Reply,
 };
 use pygmy_storage::{
-    command::{Command, KeyClaim, Rejection},
+    command::{Command, KeyClaim, Rejection, WrongState},
+    orders::OrderStatus,
     query::View,
 };
 use serde::Serialize;
@@ -70,9 +71,18 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
 impl Api {
     /// Gives a state that is as fresh as asked for.
     pub(super) async fn read(&self, freshness: Freshness) -> Result<Answer, ApiError> {
+        self.read_until(freshness, Instant::now() + self.settings.request_timeout).await
+    }
+
+    /// Gives a state that is as fresh as asked for, by then.
+    pub(super) async fn read_until(
+        &self,
+        freshness: Freshness,
+        deadline: Instant,
+    ) -> Result<Answer, ApiError> {
         let view = self
             .node
-            .read(freshness, self.settings.request_timeout)
+            .read(freshness, deadline.saturating_duration_since(Instant::now()))
             .await
             .map_err(|error| read_error(&error, freshness))?;
         let staleness_ms = match freshness {
@@ -97,6 +107,23 @@ impl Api {
         self.write_claimed(headers, claim, command).await
     }
 
+    /// By when a request that reads and then writes must be answered.
+    pub(super) fn deadline(&self, headers: &HeaderMap) -> Result<Instant, ApiError> {
+        Ok(Instant::now() + extract::timeout(headers, self.settings.request_timeout)?)
+    }
+
+    /// Writes, under this claim, by then.
+    pub(super) async fn write_until(
+        &self,
+        claim: Option<KeyClaim>,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Reply, ApiError> {
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        let written = self.node.write(claim, command, timeout).await;
+        written.map_err(|error| write_error(&error))
+    }
+
     /// Writes, under this claim.
     pub(super) async fn write_claimed(
         &self,
@@ -106,6 +133,7 @@ impl Api {
     ) -> Result<Reply, ApiError> {
         let timeout = extract::timeout(headers, self.settings.request_timeout)
             .map_err(|error| error.outcome(WriteOutcome::NotApplied))?;
+        self.refuse_in_maintenance(claim.as_ref(), &command)?;
         let written = self.node.write(claim, command, timeout).await;
         written.map_err(|error| write_error(&error))
     }
@@ -118,27 +146,59 @@ impl Api {
     ) -> Result<Vec<Reply>, ApiError> {
         let timeout = extract::timeout(headers, self.settings.request_timeout)
             .map_err(|error| error.outcome(WriteOutcome::NotApplied))?;
+        for (claim, command) in &commands {
+            self.refuse_in_maintenance(claim.as_ref(), command)?;
+        }
         let written = self.node.write_many(commands, timeout).await;
         written.map_err(|error| write_error(&error))
     }
 
-    /// Reads history, off the async threads: it may wait for the disk.
+    /// Refuses in maintenance what can only be new, without asking the log. A request with a key may
+    /// repeat one that was done before, which only the log knows: it decides there.
+    fn refuse_in_maintenance(
+        &self,
+        claim: Option<&KeyClaim>,
+        command: &Command,
+    ) -> Result<(), ApiError> {
+        let has_key = claim.is_some()
+            || match command {
+                Command::PlaceOrders(batch) => batch.orders.iter().any(|one| one.key.is_some()),
+                _ => false,
+            };
+        match has_key || command.is_upkeep() || !self.node.view().state.maintenance() {
+            true => Ok(()),
+            false => Err(rejection(&Rejection::Maintenance)),
+        }
+    }
+
+    /// Reads history, off the async threads: it may wait for the disk. Also for reads that take long.
     pub(super) async fn read_history<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> pygmy_storage::Result<T> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let read = tokio::task::spawn_blocking(read).await;
-        match read {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                tracing::error!(%error, request = request_id::text(), "reading history failed");
-                let detail = "This replica cannot read its history; ask another one.";
-                Err(ApiError::new(Code::Internal, detail))
-            }
-            Err(error) => {
-                tracing::error!(%error, request = request_id::text(), "reading history was cut off");
-                Err(ApiError::new(Code::ShuttingDown, "This node is about to end."))
-            }
+        read_history(read).await
+    }
+}
+
+/// Reads what is in memory, so that it need not leave the async threads.
+pub(super) fn read_history_now<T>(
+    read: impl FnOnce() -> pygmy_storage::Result<T>,
+) -> Result<T, ApiError> {
+    read().map_err(|error| {
+        tracing::error!(%error, request = request_id::text(), "reading history failed");
+        ApiError::new(Code::Internal, "This replica cannot read its history; ask another one.")
+    })
+}
+
+/// See [`Api::read_history`].
+pub(super) async fn read_history<T: Send + 'static>(
+    read: impl FnOnce() -> pygmy_storage::Result<T> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::task::spawn_blocking(move || read_history_now(read)).await {
+        Ok(read) => read,
+        Err(error) => {
+            tracing::error!(%error, request = request_id::text(), "reading history was cut off");
+            Err(ApiError::new(Code::ShuttingDown, "This node is about to end."))
         }
     }
 }
@@ -234,6 +294,21 @@ pub(super) fn rejection(rejection: &Rejection) -> ApiError {
         .shortage(0, *item, *requested, stock.saturating_sub(*reserved)),
         Rejection::Overflow => ApiError::new(Code::Invalid, detail),
         Rejection::KeyReused => ApiError::new(Code::IdempotencyKeyReused, detail),
+        Rejection::WrongState(WrongState::ItemReserved { item, .. }) => {
+            ApiError::new(Code::WrongState, detail).item(*item)
+        }
+        Rejection::WrongState(WrongState::OrderCancelled { .. }) => {
+            ApiError::new(Code::WrongState, detail).state(OrderStatus::Cancelled.as_str())
+        }
+        Rejection::WrongState(WrongState::ReservationEnded { status, .. }) => {
+            ApiError::new(Code::WrongState, detail).state(status.as_str())
+        }
+        Rejection::TooManyReservations { .. } => ApiError::new(Code::WrongState, detail),
+        Rejection::UnknownOrder { .. } | Rejection::UnknownReservation { .. } => {
+            ApiError::new(Code::NotFound, detail)
+        }
+        Rejection::TtlTooLong { .. } => ApiError::new(Code::Invalid, detail),
+        Rejection::Maintenance => ApiError::new(Code::Maintenance, detail),
     };
     error.outcome(WriteOutcome::NotApplied)
 }

@@ -1,7 +1,7 @@
 //! The original's endpoints, byte for byte as its clients read them: values are JSON strings.
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use http::{
@@ -17,8 +17,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Api,
-    extract::Params,
-    render,
+    extract::{self, Name, Params},
+    openapi, render,
     respond::{self, Answer, json as json_reply, rejection, written},
 };
 use crate::{
@@ -31,6 +31,14 @@ const SEARCH_MAX: usize = 10_000;
 const WELCOME: &str = "Welcome to Pygmy.com, the world's smallest book store!";
 
 /// `GET /`
+#[utoipa::path(
+    get,
+    path = "/",
+    operation_id = "welcome",
+    tag = "original",
+    summary = "A welcome",
+    responses((status = 200, description = "A line of text", body = String), openapi::Busy),
+)]
 pub(super) async fn welcome() -> Response {
     let mut response = (StatusCode::OK, WELCOME).into_response();
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -39,9 +47,23 @@ pub(super) async fn welcome() -> Response {
 }
 
 /// `GET /search/{topic}/`
+#[utoipa::path(
+    get,
+    path = "/search/{topic}/",
+    operation_id = "search",
+    tag = "original",
+    summary = "The items of a topic",
+    description = "Nothing said, a node answers whatever it has, a facade at least its own newest \
+        write.",
+    params(("topic" = String, Path, description = "The topic, exactly"), openapi::ReadStale),
+    responses(
+        (status = 200, description = "Item numbers by title", body = openapi::Found),
+        openapi::ReadErrors,
+    ),
+)]
 pub(super) async fn search(
     State(api): State<Api>,
-    Path(topic): Path<String>,
+    Name(topic): Name,
     headers: HeaderMap,
     params: Params,
 ) -> Result<Response, ApiError> {
@@ -53,9 +75,23 @@ pub(super) async fn search(
 }
 
 /// `GET /lookup/{n}/`
+#[utoipa::path(
+    get,
+    path = "/lookup/{n}/",
+    operation_id = "lookup",
+    tag = "original",
+    summary = "An item",
+    description = "Nothing said, a node answers whatever it has, a facade at least its own newest \
+        write.",
+    params(("n" = String, Path, description = "The item number"), openapi::ReadStale),
+    responses(
+        (status = 200, description = "The item, or nothing", body = openapi::Lookup),
+        openapi::ReadErrors,
+    ),
+)]
 pub(super) async fn lookup(
     State(api): State<Api>,
-    Path(n): Path<String>,
+    Name(n): Name,
     headers: HeaderMap,
     params: Params,
 ) -> Result<Response, ApiError> {
@@ -87,9 +123,26 @@ fn fields(item: &Item) -> Map<String, Value> {
 }
 
 /// `GET /buy/{n}/`
+#[utoipa::path(
+    get,
+    path = "/buy/{n}/",
+    operation_id = "buy",
+    tag = "original",
+    summary = "Buys one piece",
+    description = "Changes the store though it is a GET, for old clients; `POST /v1/orders` is \
+        better. Can be switched off: 410 then.",
+    params(("n" = String, Path, description = "The item number"), openapi::Write),
+    responses(
+        (status = 200, description = "The item after the sale, or that there was none",
+            body = openapi::Bought),
+        openapi::Gone,
+        openapi::Conflict,
+        openapi::BuyErrors,
+    ),
+)]
 pub(super) async fn buy(
     State(api): State<Api>,
-    Path(n): Path<String>,
+    Name(n): Name,
     headers: HeaderMap,
     params: Params,
 ) -> Response {
@@ -111,6 +164,10 @@ async fn sell(
         return Err(seed_gone::buy_switched_off());
     }
     params.finish().map_err(|e| e.outcome(crate::api::WriteOutcome::NotApplied))?;
+    // Its headers must be right also where there is nothing to buy.
+    extract::idempotency_key(headers)
+        .and(extract::timeout(headers, api.settings.request_timeout))
+        .map_err(|e| e.outcome(crate::api::WriteOutcome::NotApplied))?;
     let Ok(item) = n.parse() else { return Ok(json_reply(StatusCode::OK, &json!({}))) };
     let command = Command::PlaceOrder(PlaceOrder {
         lines: vec![PlaceOrderLine { item, quantity: 1, expected_price_cents: None }],
@@ -131,7 +188,13 @@ async fn sell(
         | Outcome::Restocked(_)
         | Outcome::PolicySet
         | Outcome::NodeId(_)
-        | Outcome::Batch(_) => respond::unexpected_outcome(&reply),
+        | Outcome::Batch(_)
+        | Outcome::Deleted { .. }
+        | Outcome::Imported(_)
+        | Outcome::Cancelled(_)
+        | Outcome::Reservation(_)
+        | Outcome::MaintenanceSet(_)
+        | Outcome::Ticked => respond::unexpected_outcome(&reply),
     })
 }
 
@@ -157,11 +220,35 @@ async fn sold(api: &Api, reply: &Reply, item: u64) -> Response {
 }
 
 /// `DELETE /invalidate/{n}/`: a node has no cache, so there is nothing left to do.
-pub(super) async fn invalidate(Path(_): Path<String>) -> Response {
+#[utoipa::path(
+    delete,
+    path = "/invalidate/{n}/",
+    operation_id = "invalidate",
+    tag = "original",
+    summary = "Has a facade forget what it keeps of an item",
+    params(("n" = String, Path, description = "The item number")),
+    responses(
+        (status = 200, description = "Forgotten", body = openapi::Invalidated),
+        openapi::Busy,
+    ),
+)]
+pub(super) async fn invalidate(_: Name) -> Response {
     json_reply(StatusCode::OK, &json!({ "invalidated": true }))
 }
 
 /// `POST /restock/`
+#[utoipa::path(
+    post,
+    path = "/restock/",
+    operation_id = "restock",
+    tag = "original",
+    summary = "Fills up every item that is sold out",
+    params(openapi::Write),
+    responses(
+        (status = 200, description = "Done", body = openapi::Restocked),
+        openapi::WriteErrors,
+    ),
+)]
 pub(super) async fn restock(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -178,6 +265,12 @@ pub(super) async fn restock(
         | Outcome::Item(_)
         | Outcome::PolicySet
         | Outcome::NodeId(_)
-        | Outcome::Batch(_) => respond::unexpected_outcome(&reply),
+        | Outcome::Batch(_)
+        | Outcome::Deleted { .. }
+        | Outcome::Imported(_)
+        | Outcome::Cancelled(_)
+        | Outcome::Reservation(_)
+        | Outcome::MaintenanceSet(_)
+        | Outcome::Ticked => respond::unexpected_outcome(&reply),
     })
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
 use http::{Request, Version};
 use hyper::body::{Body as _, Incoming};
@@ -23,7 +24,8 @@ use super::Limits;
 use super::activity::{ActiveRequest, Activity, Verdict};
 use super::body::{ActiveBody, TimedBody};
 use super::io::{LINGER_BYTES_MAX, Socket, raw_reply};
-use crate::api::header;
+use crate::api::{WriteOutcome, header};
+use crate::http::is_write;
 use crate::http::problem::{ApiError, Code};
 use crate::http::request_id::RequestId;
 
@@ -80,7 +82,7 @@ impl Server {
             let (server, activity) = (Arc::clone(&self), Arc::clone(&activity));
             service_fn(move |request: Request<Incoming>| {
                 let active = activity.begin(request.version() == Version::HTTP_2);
-                Arc::clone(&server).answer(request, active)
+                Arc::clone(&server).answer(request, peer, active)
             })
         };
         let socket = TokioIo::new(Socket::new(stream, Arc::clone(&activity)));
@@ -141,15 +143,19 @@ impl Server {
     async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
+        peer: SocketAddr,
         active: ActiveRequest,
     ) -> Result<Response<ActiveBody>, Infallible> {
         let response = match self.check_headers(&request) {
             Ok(()) => {
                 let body_timeout = self.limits.body_timeout;
-                let request = request.map(|body| match body.is_end_stream() {
+                let mut request = request.map(|body| match body.is_end_stream() {
                     true => Body::empty(),
                     false => Body::new(TimedBody::new(body, body_timeout)),
                 });
+                if self.limits.tell_peer {
+                    request.extensions_mut().insert(ConnectInfo(peer));
+                }
                 let Ok(response) = self.app.clone().oneshot(request).await;
                 response
             }
@@ -173,7 +179,7 @@ impl Server {
         if bytes <= limits.header_bytes_max && headers.len() <= limits.header_count_max {
             return Ok(());
         }
-        Err(ApiError::new(
+        let error = ApiError::new(
             Code::HeadersTooLarge,
             format!(
                 "The request has {} headers and {bytes} bytes before its body; {} and {} are \
@@ -182,13 +188,19 @@ impl Server {
                 limits.header_count_max,
                 limits.header_bytes_max
             ),
-        ))
+        );
+        Err(match is_write(request.method(), request.uri().path()) {
+            true => error.outcome(WriteOutcome::NotApplied),
+            false => error,
+        })
     }
 }
 
 /// Tells a client that there are too many, and closes.
 pub(super) async fn refuse(mut stream: TcpStream) {
     let error = ApiError::new(Code::Overloaded, "Too many connections: try again shortly.");
+    // Whatever was sent, nobody has read it.
+    let error = error.outcome(WriteOutcome::NotApplied);
     let reply = raw_reply(&error, &RequestId::random());
     let told = async {
         stream.write_all(&reply).await?;

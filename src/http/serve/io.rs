@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::activity::Activity;
+use crate::api::WriteOutcome;
 use crate::http::problem::{ApiError, CONTENT_TYPE_PROBLEM, Code};
 use crate::http::request_id::RequestId;
 
@@ -154,7 +155,8 @@ fn unreadable(code: Code) -> ApiError {
         Code::HeadersTooLarge => "The request's header section is too large: send fewer headers.",
         _ => "This is not an HTTP request that can be read.",
     };
-    ApiError::new(code, detail)
+    // It may have been meant as a write, and reached no handler.
+    ApiError::new(code, detail).outcome(WriteOutcome::NotApplied)
 }
 
 /// An error as the bytes of an HTTP/1.1 reply, for where there is no request to reply to.

@@ -58,7 +58,8 @@ pub(super) fn place_orders(
             None if refused.len() == REFUSALS_TOLD_MAX => continue,
             None => {
                 let taken = |item| taken.get(&item).copied().unwrap_or(0);
-                plan(&working.state, &one.order, taken).map_or_else(Judged::Refused, Judged::New)
+                plan(&working.state, &one.order.lines, taken)
+                    .map_or_else(Judged::Refused, Judged::New)
             }
         };
         match judged {
@@ -90,13 +91,19 @@ pub(super) fn place_orders(
             sell(&mut working.state, index, &item, pieces, effects);
         }
         for (one, plan) in plans {
-            let id = book(&mut working.state, index, &one.order, plan, effects);
+            let id = book(&mut working.state, index, &one.order, plan);
             if let Some(claim) = one.key {
                 remember(working, index, claim, Outcome::Ordered(id));
             }
         }
     }
     Outcome::Batch(Arc::new(BatchOutcome { count, first, replayed, refused }))
+}
+
+/// Whether the keys of a batch's orders say what becomes of each, so that none is new.
+pub(super) fn is_known(working: &Working, batch: &PlaceOrders) -> bool {
+    let known = |one: &BatchOrder| one.key.is_some_and(|key| remembered(working, &key).is_some());
+    batch.orders.iter().all(known)
 }
 
 /// What an order's key says of it, if anything.
@@ -119,6 +126,12 @@ fn by_key(working: &Working, one: &BatchOrder, seen: &mut BTreeSet<KeyHash>) -> 
         | Outcome::Restocked(_)
         | Outcome::PolicySet
         | Outcome::NodeId(_)
-        | Outcome::Batch(_) => reused,
+        | Outcome::Batch(_)
+        | Outcome::Deleted { .. }
+        | Outcome::Imported(_)
+        | Outcome::Cancelled(_)
+        | Outcome::Reservation(_)
+        | Outcome::MaintenanceSet(_)
+        | Outcome::Ticked => reused,
     })
 }

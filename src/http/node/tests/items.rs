@@ -203,3 +203,52 @@ async fn a_listing_can_be_narrowed_to_a_topic() {
     assert_eq!(ids("/v1/items?topic=R+%26+D%20/%20%C3%BC").await, [7]);
     assert_eq!(store.get("/v1/items").await.header(header::STALENESS_MS), "");
 }
+
+#[tokio::test]
+async fn the_ledger_of_an_item_tells_every_movement_newest_first() {
+    let store = Store::start().await;
+    let order = json!({
+        "lines": [{ "item": 1, "quantity": 2 }, { "item": 2, "quantity": 1 }], "reference": "o-1",
+    });
+    assert_eq!(store.send(post("/v1/orders", &order)).await.status, 201);
+    let change = json!({ "delta": 5, "reason": "received", "reference": "d-1" });
+    let changed = store.send(post("/v1/items/1/stock", &change)).await;
+    let sold = store.send(buy(1, 3)).await;
+    let at = sold.json()["placed_at"].clone();
+
+    let reply = store.get("/v1/items/1/ledger").await;
+    assert_eq!(reply.index(), sold.index());
+    let page = reply.json();
+    let rows = page["rows"].as_array().unwrap();
+    assert_eq!(page["next_cursor"], json!(null));
+    assert_eq!(
+        rows[0],
+        json!({ "delta": -3, "reason": "sold", "order": 2, "index": sold.index(), "at": at })
+    );
+    assert_eq!(
+        (&rows[1]["index"], &rows[1]["reference"]),
+        (&json!(changed.index()), &json!("d-1"))
+    );
+    let told: Vec<_> = rows.iter().map(|row| (&row["delta"], &row["reason"])).collect();
+    assert_eq!(json!(told), json!([[-3, "sold"], [5, "received"], [-2, "sold"], [10, "received"]]));
+    let sum: i64 = rows.iter().map(|row| row["delta"].as_i64().unwrap()).sum();
+    assert_eq!(store.item(1).await["stock"], sum, "every piece is told of");
+
+    // Page by page the same, while more is sold.
+    let mut paged = Vec::new();
+    let mut path = "/v1/items/1/ledger?limit=1".to_owned();
+    loop {
+        let page = store.get(&path).await.json();
+        paged.extend(page["rows"].as_array().unwrap().clone());
+        assert_eq!(store.send(buy(1, 1)).await.status, 201);
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/v1/items/1/ledger?limit=1&cursor={cursor}");
+    }
+    assert_eq!(paged, *rows);
+
+    // An item that never had a piece has no movements; one that never was has no ledger.
+    let none = json!({ "rows": [], "next_cursor": null });
+    assert_eq!(store.get("/v1/items/3/ledger").await.json(), none);
+    let problem = store.get("/v1/items/99/ledger").await.problem(Code::NotFound, None);
+    assert_eq!(problem.item, Some(99));
+}

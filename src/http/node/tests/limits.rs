@@ -1,14 +1,28 @@
 //! Every limit of the interface, at it, below it and above it.
 
-use serde_json::{Value, json};
+use std::{num::NonZeroU32, time::Duration};
 
-use super::store::{Ask, Store, ask, buy, get, post, put, settings};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::{
+    disk::HeldVolume,
+    store::{Ask, PATIENCE, Store, ask, buy, get, post, put, settings},
+};
 use crate::{
     api::{
-        AMOUNT_MAX, IDEMPOTENCY_KEY_BYTES_MAX, ORDER_LINES_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX,
-        QUANTITY_MAX, REFERENCE_BYTES_MAX, TITLE_BYTES_MAX, TOPIC_BYTES_MAX, WriteOutcome,
+        AMOUNT_MAX, BATCH_LINES_MAX, BATCH_ORDERS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, ORDER_LINES_MAX,
+        PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Problem, QUANTITY_MAX, REFERENCE_BYTES_MAX,
+        TITLE_BYTES_MAX, TOPIC_BYTES_MAX, WriteOutcome,
     },
-    http::problem::Code,
+    http::{
+        problem::Code,
+        rate_limit::{self, RateLimit},
+        serve::{Limits, serve},
+    },
 };
 
 /// Sends what must be taken, or what must be refused at one place without a trace.
@@ -158,8 +172,17 @@ async fn item_numbers() {
     let page = store.get("/v1/items?limit=1000").await.json();
     let ids: Vec<_> = page["items"].as_array().unwrap().iter().map(|i| i["id"].clone()).collect();
     assert_eq!(ids, [json!(0), json!(1), json!(2), json!(3), json!(u64::MAX)]);
-    let end = format!("/v1/items?cursor=i{:x}", u64::MAX);
-    assert_eq!(store.get(&end).await.json(), json!({ "items": [], "next_cursor": null }));
+    // A cursor can stand on either end of the numbers.
+    for (sort, last) in [("-id", 0), ("id", u64::MAX)] {
+        let (mut path, mut seen) = (format!("/v1/items?sort={sort}&limit=1"), Vec::new());
+        loop {
+            let page = store.get(&path).await.json();
+            seen.push(page["items"][0]["id"].clone());
+            let Some(cursor) = page["next_cursor"].as_str() else { break };
+            path = format!("/v1/items?sort={sort}&limit=1&cursor={cursor}");
+        }
+        assert_eq!((seen.len(), seen.last()), (5, Some(&json!(last))), "{sort}");
+    }
 }
 
 #[tokio::test]
@@ -173,6 +196,12 @@ async fn keys() {
         assert!(!reply.replayed());
         assert!(store.send(buy(1, 1).key(&key)).await.replayed());
     }
+    let before = store.mark();
+    for key in [String::new(), "k".repeat(IDEMPOTENCY_KEY_BYTES_MAX + 1)] {
+        let reply = store.send(buy(1, 1).key(&key)).await;
+        reply.problem(Code::Malformed, Some(WriteOutcome::NotApplied));
+    }
+    assert_eq!(store.mark(), before);
     assert_eq!(store.item(1).await["stock"], 6);
 }
 
@@ -197,6 +226,100 @@ async fn pages() {
     for limit in [0, PAGE_LIMIT_MAX + 1] {
         store.get(&format!("/v1/items?limit={limit}")).await.problem(Code::Malformed, None);
     }
+    for path in ["/v1/orders?", "/v1/changes?after=0&"] {
+        for limit in [1, PAGE_LIMIT_MAX - 1, PAGE_LIMIT_MAX] {
+            assert_eq!(store.get(&format!("{path}limit={limit}")).await.status, 200, "{path}");
+        }
+        for limit in [0, PAGE_LIMIT_MAX + 1] {
+            let reply = store.get(&format!("{path}limit={limit}")).await;
+            reply.problem(Code::Malformed, None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn batches() {
+    let mut settings = settings();
+    settings.body_limit_bytes = 8 << 20;
+    let store = Store::with(settings).await;
+    expect(&store, item_with("stock", AMOUNT_MAX), None).await;
+    let order = |lines: usize| json!({ "lines": vec![json!({ "item": 9, "quantity": 1 }); lines] });
+    let batch = |atomic: bool, orders: &[Value]| {
+        post("/v1/orders/batch", &json!({ "atomic": atomic, "orders": orders }))
+    };
+    let placed = async |ask: Ask| {
+        let reply = store.send(ask).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let results = reply.json()["results"].as_array().unwrap().clone();
+        assert!(results.iter().all(|result| result["status"] == "placed"), "{results:?}");
+        results.len()
+    };
+    for atomic in [true, false] {
+        for count in [1, BATCH_ORDERS_MAX - 1, BATCH_ORDERS_MAX] {
+            assert_eq!(placed(batch(atomic, &vec![order(1); count])).await, count);
+        }
+        for count in [0, BATCH_ORDERS_MAX + 1] {
+            let ask = batch(atomic, &vec![order(1); count]);
+            expect(&store, ask, Some("/orders")).await;
+        }
+        let full = vec![order(ORDER_LINES_MAX); BATCH_LINES_MAX / ORDER_LINES_MAX];
+        assert_eq!(placed(batch(atomic, &full)).await, full.len());
+        let mut less = full.clone();
+        less[0] = order(ORDER_LINES_MAX - 1);
+        assert_eq!(placed(batch(atomic, &less)).await, full.len());
+        let more = [&full[..], &[order(1)]].concat();
+        expect(&store, batch(atomic, &more), Some("/orders")).await;
+
+        for field in ["customer", "reference"] {
+            let order = |bytes: usize| {
+                let mut order = order(1);
+                order[field] = "x".repeat(bytes).into();
+                [order]
+            };
+            for bytes in [1, REFERENCE_BYTES_MAX - 1, REFERENCE_BYTES_MAX] {
+                assert_eq!(placed(batch(atomic, &order(bytes))).await, 1);
+            }
+            for bytes in [0, REFERENCE_BYTES_MAX + 1] {
+                let place = format!("/orders/0/{field}");
+                expect(&store, batch(atomic, &order(bytes)), Some(&place)).await;
+            }
+        }
+        let keyed = |bytes: usize| {
+            let mut order = order(1);
+            let letter = if atomic { "a" } else { "b" };
+            order["idempotency_key"] = letter.repeat(bytes).into();
+            [order]
+        };
+        for bytes in [1, IDEMPOTENCY_KEY_BYTES_MAX - 1, IDEMPOTENCY_KEY_BYTES_MAX] {
+            assert_eq!(placed(batch(atomic, &keyed(bytes))).await, 1);
+        }
+        for bytes in [0, IDEMPOTENCY_KEY_BYTES_MAX + 1] {
+            let before = store.mark();
+            let reply = store.send(batch(atomic, &keyed(bytes))).await;
+            reply.problem(Code::Malformed, Some(WriteOutcome::NotApplied));
+            assert_eq!(store.mark(), before);
+        }
+    }
+}
+
+#[tokio::test]
+async fn orders_in_a_batch_as_configured_and_how_long_changes_may_be_waited_for() {
+    let mut settings = settings();
+    settings.max_batch_orders = 3;
+    let store = Store::with(settings).await;
+    let order = json!({ "lines": [{ "item": 1, "quantity": 1 }] });
+    let batch =
+        |count| post("/v1/orders/batch", &json!({ "atomic": true, "orders": vec![&order; count] }));
+    for count in [2, 3] {
+        expect(&store, batch(count), None).await;
+    }
+    expect(&store, batch(4), Some("/orders")).await;
+    // There are changes since 0: nobody waits.
+    for wait_ms in [0, 9_999, 10_000] {
+        let path = format!("/v1/changes?after=0&wait_ms={wait_ms}");
+        assert_eq!(store.get(&path).await.status, 200);
+    }
+    store.get("/v1/changes?after=0&wait_ms=10001").await.problem(Code::Malformed, None);
 }
 
 #[tokio::test]
@@ -228,4 +351,204 @@ async fn bodies() {
     // A body that nobody reads harms nobody.
     let reply = store.send(get("/v1/items/1").body("x".repeat(100_000))).await;
     assert_eq!(reply.status, 200);
+}
+
+/// The node behind a real listener with these limits.
+struct Listening {
+    address: std::net::SocketAddr,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Listening {
+    async fn start(store: &Store, limits: Limits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let never = std::future::pending();
+        let served = tokio::spawn(serve(listener, store.router(), limits, never, PATIENCE));
+        Self { address, served }
+    }
+
+    /// The status of a reply and its problem document, if it is one.
+    async fn send(&self, head: &str, body: &str) -> (u16, Option<Problem>) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(format!("{head}\r\n{body}").as_bytes()).await.unwrap();
+        read_reply(&mut stream).await
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.served.abort();
+    }
+}
+
+async fn read_reply(stream: &mut TcpStream) -> (u16, Option<Problem>) {
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
+    read.expect("the server answers and closes").unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let is_problem = head.contains("content-type: application/problem+json");
+    (status, is_problem.then(|| serde_json::from_str(body).unwrap()))
+}
+
+const ORDER: &str = r#"{"lines":[{"item":1,"quantity":1}]}"#;
+
+/// The head of an order, with this target and these lines more.
+fn order_head(target: &str, more: &str) -> String {
+    format!(
+        "POST {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n{more}",
+        ORDER.len()
+    )
+}
+
+fn expect_headers_too_large((status, problem): (u16, Option<Problem>)) {
+    let problem = problem.expect("a problem document");
+    assert_eq!((status, problem.code.as_str()), (431, "headers_too_large"));
+    assert_eq!(problem.outcome, Some(WriteOutcome::NotApplied), "it was a write");
+}
+
+#[tokio::test]
+async fn headers_and_targets() {
+    const BYTES_MAX: usize = 8192;
+    let store = Store::start().await;
+    let limits = Limits { header_bytes_max: BYTES_MAX, header_count_max: 20, ..Limits::default() };
+    let listening = Listening::start(&store, limits).await;
+
+    // As the listener counts: the target, and of each header name, value and four bytes.
+    let fixed: usize = order_head("", "").lines().skip(1).map(|line| line.len() + 2).sum();
+    let padded = |bytes: usize| {
+        let rest = bytes - fixed - "/v1/orders".len() - "a: \r\n".len();
+        order_head("/v1/orders", &format!("a: {}\r\n", "x".repeat(rest)))
+    };
+    for bytes in [BYTES_MAX - 1, BYTES_MAX] {
+        assert_eq!(listening.send(&padded(bytes), ORDER).await.0, 201, "{bytes}");
+    }
+    let before = store.mark();
+    // A little more is counted by us, much more by hyper.
+    for bytes in [BYTES_MAX + 1, 2 * BYTES_MAX, 10 * BYTES_MAX] {
+        expect_headers_too_large(listening.send(&padded(bytes), ORDER).await);
+    }
+    assert_eq!(store.mark(), before);
+
+    let counted = |count: usize| {
+        let more = (4..count).map(|n| format!("h{n}: x\r\n")).collect::<String>();
+        order_head("/v1/orders", &more)
+    };
+    for count in [19, 20] {
+        assert_eq!(listening.send(&counted(count), ORDER).await.0, 201, "{count}");
+    }
+    let before = store.mark();
+    for count in [21, 100, 101, 1000] {
+        expect_headers_too_large(listening.send(&counted(count), ORDER).await);
+    }
+    assert_eq!(store.mark(), before);
+
+    let target = |bytes: usize| {
+        let rest = bytes - fixed - "/v1/orders?x=".len();
+        order_head(&format!("/v1/orders?x={}", "y".repeat(rest)), "")
+    };
+    for bytes in [BYTES_MAX - 1, BYTES_MAX] {
+        let (status, problem) = listening.send(&target(bytes), ORDER).await;
+        let problem = problem.expect("the handler knows no such parameter");
+        assert_eq!((status, problem.code.as_str()), (400, "malformed"));
+    }
+    // The last is longer than hyper's own limit on a target, which answers 414 then.
+    for bytes in [BYTES_MAX + 1, 10 * BYTES_MAX] {
+        expect_headers_too_large(listening.send(&target(bytes), ORDER).await);
+    }
+    assert_eq!(store.mark(), before);
+}
+
+#[tokio::test]
+async fn a_body_of_a_length_that_is_too_much_is_refused_on_the_wire() {
+    let mut settings = settings();
+    settings.body_limit_bytes = ORDER.len();
+    let store = Store::with(super::store::settings()).await;
+    let listening = Listening::start(&store.again(settings), Limits::default()).await;
+    assert_eq!(listening.send(&order_head("/v1/orders", ""), ORDER).await.0, 201);
+    let before = store.mark();
+    let head = order_head("/v1/orders", "");
+    let length = |length: usize| format!("content-length: {length}\r\n");
+    let longer = head.replace(&length(ORDER.len()), &length(ORDER.len() + 1));
+    let (status, problem) = listening.send(&longer, &format!("{ORDER} ")).await;
+    let problem = problem.expect("a problem document");
+    assert_eq!((status, problem.code.as_str()), (413, "too_large"));
+    assert_eq!(problem.outcome, Some(WriteOutcome::NotApplied));
+    assert_eq!(store.mark(), before);
+}
+
+#[tokio::test]
+async fn connections() {
+    let store = Store::start().await;
+    let listening =
+        Listening::start(&store, Limits { max_connections: 2, ..Limits::default() }).await;
+    // One below the bound, and one at it; both stay open.
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(listening.address).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        open.push(stream);
+    }
+    let before = store.mark();
+    let (status, problem) = listening.send(&order_head("/v1/orders", ""), ORDER).await;
+    let problem = problem.expect("a problem document");
+    assert_eq!((status, problem.code.as_str()), (503, "overloaded"));
+    assert_eq!(problem.outcome, Some(WriteOutcome::NotApplied), "nobody has read it");
+    assert_eq!(store.mark(), before);
+}
+
+#[tokio::test]
+async fn requests_of_one_address() {
+    let store = Store::start().await;
+    let limit = rate_limit::Settings {
+        per_second: NonZeroU32::MIN,
+        burst: NonZeroU32::new(2).unwrap(),
+        trusted_proxies: Vec::new(),
+    };
+    let mut settings = settings();
+    settings.rate_limit = Some(RateLimit::with_clock(limit, || Duration::ZERO));
+    let limited = store.again(settings);
+    let limits = Limits { tell_peer: true, ..Limits::default() };
+    let listening = Listening::start(&limited, limits).await;
+    for _ in 0..2 {
+        assert_eq!(listening.send(&order_head("/v1/orders", ""), ORDER).await.0, 201);
+    }
+    let before = store.mark();
+    let (status, problem) = listening.send(&order_head("/v1/orders", ""), ORDER).await;
+    assert_eq!((status, problem.unwrap().code.as_str()), (429, "rate_limited"));
+    assert_eq!(store.mark(), before);
+    // Its address was told: who comes without one has a bucket of his own.
+    assert_eq!(limited.get("/v1/topics").await.status, 200);
+}
+
+#[tokio::test]
+async fn requests_at_once() {
+    const MOST: usize = 3;
+    let volume = HeldVolume::default();
+    let store = Store::on(std::sync::Arc::new(volume.clone()), settings()).await;
+    store.fill().await;
+    let mut few = settings();
+    few.max_in_flight = MOST;
+    let few = store.again(few);
+    volume.hold();
+    let held = futures_util::future::join_all((0..MOST).map(|_| few.send(buy(1, 1))));
+    let one_more = async {
+        // All are in hand once a read finds no room.
+        while few.get("/v1/cluster").await.status != 503 {
+            tokio::task::yield_now().await;
+        }
+        let refused = few.send(buy(1, 1)).await;
+        volume.release();
+        refused
+    };
+    let (held, refused) = tokio::join!(held, one_more);
+    refused.problem(Code::Overloaded, Some(WriteOutcome::NotApplied));
+    assert!(held.iter().all(|reply| reply.status == 201), "{held:?}");
+    assert_eq!(store.item(1).await["stock"], 10 - MOST);
 }

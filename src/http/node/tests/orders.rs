@@ -152,3 +152,50 @@ async fn orders_are_listed_by_number_page_by_page_while_more_are_placed() {
     let whole = store.get("/v1/orders?limit=8").await.json();
     assert_eq!(whole["next_cursor"], Value::Null);
 }
+
+#[tokio::test]
+async fn orders_are_found_by_item_customer_status_and_time() {
+    let store = Store::start().await;
+    let mut placed = Vec::new();
+    for (items, customer) in
+        [(&[1][..], Some("ada")), (&[1, 2], Some("A & B")), (&[1], None), (&[1], Some("ada"))]
+    {
+        let lines: Vec<_> =
+            items.iter().map(|item| json!({ "item": item, "quantity": 1 })).collect();
+        let body = json!({ "lines": lines, "customer": customer });
+        placed.push(store.send(post("/v1/orders", &body)).await.json());
+    }
+    let found = async |query: &str| -> Vec<u64> {
+        let page = store.get(&format!("/v1/orders?{query}")).await.json();
+        page["orders"].as_array().unwrap().iter().map(|o| o["id"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(found("item=2").await, [2]);
+    assert_eq!(found("item=1").await, [1, 2, 3, 4]);
+    assert_eq!(found("item=99").await, [0u64; 0]);
+    assert_eq!(found("customer=ada").await, [1, 4]);
+    assert_eq!(found("customer=A+%26+B&item=1").await, [2]);
+    assert_eq!(found("customer=ada&item=2").await, [0u64; 0]);
+    assert_eq!(found("status=placed&customer=ada&limit=1").await, [1]);
+    let page = store.get("/v1/orders?customer=ada&limit=1").await.json();
+    let cursor = page["next_cursor"].as_str().unwrap();
+    assert_eq!(found(&format!("customer=ada&limit=1&cursor={cursor}")).await, [4]);
+
+    // From a time on, itself included, and before a time, itself not.
+    let at = |n: usize| placed[n]["placed_at"].as_str().unwrap();
+    let ids = |holds: &dyn Fn(&str) -> bool| -> Vec<u64> {
+        let held = placed.iter().filter(|o| holds(o["placed_at"].as_str().unwrap()));
+        held.map(|order| order["id"].as_u64().unwrap()).collect()
+    };
+    for n in 0..4 {
+        let parsed = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+        let time = parsed(at(n));
+        let same_or_later = ids(&|other| parsed(other) >= time);
+        assert_eq!(found(&format!("from={}", at(n))).await, same_or_later);
+        assert_eq!(found(&format!("to={}", at(n))).await, ids(&|other| parsed(other) < time));
+        // A time between two milliseconds.
+        let between = time.checked_add(jiff::SignedDuration::from_micros(1)).unwrap();
+        assert_eq!(found(&format!("from={between}")).await, ids(&|o| parsed(o) > time));
+        assert_eq!(found(&format!("to={between}")).await, ids(&|o| parsed(o) <= time));
+    }
+    assert_eq!(found("from=1960-01-01T00:00:00Z&to=1970-01-01T00:00:00Z").await, [0u64; 0]);
+}

@@ -10,7 +10,14 @@ use std::time::Duration;
 async fn every_level_answers_and_says_what_it_answered_from() {
     let store = Store::start().await;
     let written = store.send(buy(1, 1)).await.index();
-    for path in ["/v1/items", "/v1/items/1", "/v1/topics", "/v1/orders", "/v1/orders/1"] {
+    for path in [
+        "/v1/items",
+        "/v1/items/1",
+        "/v1/topics",
+        "/v1/orders",
+        "/v1/orders/1",
+        "/v1/items/1/ledger",
+    ] {
         for (query, stale) in [
             ("", false),
             ("?consistency=linearizable", false),

@@ -183,6 +183,13 @@ async fn a_bad_parameter_is_refused_by_its_name() {
         ("/v1/items?cursor=o1", &["cursor"]),
         ("/v1/items?cursor=i", &["cursor"]),
         ("/v1/items?cursor=ixyz", &["cursor"]),
+        ("/v1/items?q=", &["q"]),
+        ("/v1/items?q=%20-%20", &["q"]),
+        ("/v1/items?q=a+b+c+d+e+f+g+h+i+j+k", &["q"]),
+        ("/v1/items?sort=stock", &["sort"]),
+        ("/v1/items?sort=", &["sort"]),
+        ("/v1/items?in_stock=yes", &["in_stock"]),
+        ("/v1/items?q=a&sort=x&in_stock=", &["in_stock", "sort"]),
         ("/v1/items?consistency=strong", &["consistency"]),
         ("/v1/items?consistency=session&min_index=x", &["min_index"]),
         ("/v1/items?consistency=stale&max_staleness_ms=-1", &["max_staleness_ms"]),
@@ -193,6 +200,16 @@ async fn a_bad_parameter_is_refused_by_its_name() {
         ("/v1/topics?limit=1", &["limit"]),
         ("/v1/orders?limit=0", &["limit"]),
         ("/v1/orders?cursor=i1", &["cursor"]),
+        ("/v1/orders?item=x", &["item"]),
+        ("/v1/orders?status=lost", &["status"]),
+        ("/v1/orders?from=yesterday", &["from"]),
+        ("/v1/orders?to=2025-01-31", &["to"]),
+        ("/v1/orders?from=2025-01-31T09:30:00+01:00", &["from"]),
+        ("/v1/items/1/ledger?cursor=i1", &["cursor"]),
+        ("/v1/items/1/ledger?cursor=l1", &["cursor"]),
+        ("/v1/items/1/ledger?cursor=l1-x", &["cursor"]),
+        ("/v1/items/1/ledger?limit=0", &["limit"]),
+        ("/v1/items/1/ledger?item=1", &["item"]),
         ("/v1/orders/1?x=1", &["x"]),
         ("/v1/changes?after=x", &["after"]),
         ("/v1/changes?kinds=item,book", &["kinds"]),
@@ -212,11 +229,26 @@ async fn a_bad_parameter_is_refused_by_its_name() {
         .header(header::CONSISTENCY, "session")
         .header(header::MIN_INDEX, "newest");
     expect(&store, header, Code::Malformed, None, &["min_index"]).await;
+    // The form that does not count must be right as well.
+    let both = get("/v1/items/1?consistency=stale&min_index=1")
+        .header(header::CONSISTENCY, "strong")
+        .header(header::MIN_INDEX, "newest");
+    expect(&store, both, Code::Malformed, None, &["consistency", "min_index"]).await;
     let order = json!({ "lines": [{ "item": 1, "quantity": 1 }] });
     let dry = post("/v1/orders?dry_run=true", &order);
     expect(&store, dry, Code::Malformed, NOT_APPLIED, &["dry_run"]).await;
     for (method, path) in [("GET", "/buy/1/?n=2"), ("POST", "/restock/?n=2")] {
         expect(&store, ask(method, path), Code::Malformed, NOT_APPLIED, &["n"]).await;
+    }
+    for (name, value) in [("Idempotency-Key", "a b"), ("Pygmy-Timeout-Ms", "soon")] {
+        let buy = ask("GET", "/buy/none/").header(name, value);
+        expect(&store, buy, Code::Malformed, NOT_APPLIED, &[name]).await;
+    }
+    for path in ["/search/%ff/", "/lookup/%ff"] {
+        expect(&store, get(path), Code::Malformed, None, &[]).await;
+    }
+    for (method, path) in [("GET", "/buy/%ff/"), ("DELETE", "/invalidate/%ff/")] {
+        expect(&store, ask(method, path), Code::Malformed, NOT_APPLIED, &[]).await;
     }
 }
 
@@ -295,8 +327,11 @@ async fn what_is_not_there_is_a_problem_too() {
 async fn a_method_that_a_path_does_not_take_is_refused_with_those_that_it_takes() {
     let store = Store::start().await;
     for (path, takes, refused) in [
-        ("/v1/items", "GET,HEAD", &["PUT", "DELETE", "PATCH"][..]),
-        ("/v1/items/1", "GET,HEAD,PUT", &["POST"]),
+        ("/v1/items", "GET,HEAD,POST", &["PUT", "DELETE", "PATCH"][..]),
+        ("/v1/items/1", "DELETE,GET,HEAD,PATCH,PUT", &["POST"]),
+        ("/v1/items/1/prices", "GET,HEAD", &["POST", "DELETE"]),
+        ("/v1/policy", "GET,HEAD,PUT", &["POST", "PATCH"]),
+        ("/v1/cluster/maintenance", "POST", &["GET", "DELETE"]),
         ("/v1/items/1/stock", "POST", &["GET", "PUT", "DELETE"]),
         ("/v1/topics", "GET,HEAD", &["POST"]),
         ("/v1/orders", "GET,HEAD,POST", &["PUT", "DELETE"]),

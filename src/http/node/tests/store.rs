@@ -1,8 +1,13 @@
 //! A node with its router, and how the tests ask it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
-use axum::{Router, body::Body};
+use axum::{Router, body::Body, extract::ConnectInfo};
 use http::{HeaderMap, Method, Request, StatusCode, header::CONTENT_TYPE};
 use pygmy_raft::{
     network::http::HttpTransport,
@@ -15,6 +20,7 @@ use pygmy_storage::{
     volume::{MemoryVolume, Volume},
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::super::{Node, Settings, router};
@@ -35,13 +41,19 @@ pub(super) fn settings() -> Settings {
         max_in_flight: 64,
         max_batch_orders: 1000,
         legacy_get_buy: true,
+        rate_limit: None,
+        max_feeds: 8,
+        feed_comment_interval: PATIENCE,
+        import_limit_bytes: 1 << 20,
+        max_imports: 2,
     }
 }
 
 /// A node and its router.
 pub(super) struct Store {
     pub(super) node: Arc<Node>,
-    router: Router,
+    pub(super) router: Router,
+    pub(super) drain: watch::Sender<bool>,
 }
 
 impl Store {
@@ -76,12 +88,22 @@ impl Store {
     pub(super) async fn unformed(volume: Arc<dyn Volume>, settings: Settings) -> Self {
         let transport = HttpTransport::new().unwrap();
         let node = Node::start(volume, node_settings(), transport).await.unwrap();
-        Self { router: router(node.clone(), settings), node }
+        Self::serving(node, settings)
+    }
+
+    fn serving(node: Arc<Node>, settings: Settings) -> Self {
+        let (drain, draining) = watch::channel(false);
+        Self { router: router(node.clone(), settings, draining), node, drain }
+    }
+
+    /// The routes, for a listener.
+    pub(super) fn router(&self) -> Router {
+        self.router.clone()
     }
 
     /// The same node with other settings of its interface.
     pub(super) fn again(&self, settings: Settings) -> Self {
-        Self { router: router(self.node.clone(), settings), node: self.node.clone() }
+        Self::serving(self.node.clone(), settings)
     }
 
     /// Items 1 and 2 of topic `A` with 10 pieces and 1, and item 3 of topic `B` with none.
@@ -101,7 +123,10 @@ impl Store {
         for (name, value) in &ask.headers {
             request = request.header(*name, value.as_bytes());
         }
-        let request = request.body(ask.body).unwrap();
+        let mut request = request.body(ask.body).unwrap();
+        if let Some(address) = ask.from {
+            request.extensions_mut().insert(ConnectInfo(SocketAddr::new(address, 4711)));
+        }
         let reply = self.router.clone().oneshot(request);
         let reply = tokio::time::timeout(PATIENCE, reply).await.expect("it is answered").unwrap();
         let (parts, body) = reply.into_parts();
@@ -171,6 +196,7 @@ pub(super) struct Ask {
     method: Method,
     path: String,
     headers: Vec<(&'static str, String)>,
+    from: Option<IpAddr>,
     body: Body,
 }
 
@@ -179,6 +205,7 @@ pub(super) fn ask(method: &str, path: &str) -> Ask {
         method: method.parse().unwrap(),
         path: path.to_owned(),
         headers: Vec::new(),
+        from: None,
         body: Body::empty(),
     }
 }
@@ -203,6 +230,26 @@ pub(super) fn buy(item: u64, quantity: u64) -> Ask {
 impl Ask {
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether it has a body that says what it is.
+    pub(super) fn has_body(&self) -> bool {
+        self.headers.iter().any(|(name, _)| *name == CONTENT_TYPE.as_str())
+    }
+
+    pub(super) fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(given, _)| *given != name);
+        self
+    }
+
+    /// The address that it comes from.
+    pub(super) fn from(mut self, address: IpAddr) -> Self {
+        self.from = Some(address);
         self
     }
 
@@ -264,7 +311,8 @@ impl Reply {
         assert!(problem.detail.len() > 10, "it says what to do: {problem:?}");
         assert_eq!(problem.instance.as_deref(), Some(self.header(header::REQUEST_ID)));
         let retry_after = self.header("retry-after");
-        assert_eq!(!retry_after.is_empty(), self.status == 503, "{self:?}");
+        let wanted = matches!(self.status.as_u16(), 429 | 503);
+        assert_eq!(!retry_after.is_empty(), wanted, "{self:?}");
         problem
     }
 }

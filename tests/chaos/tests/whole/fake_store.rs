@@ -218,6 +218,9 @@ impl Inner {
             reference: wanted.reference.clone(),
             placed_at: NOW.into(),
             index: self.index,
+            reservation: None,
+            cancelled_at: None,
+            cancel_reason: None,
         }
     }
 }
@@ -237,6 +240,8 @@ fn problem(status: u16, code: &str) -> Problem {
         requested: None,
         available: None,
         current_version: None,
+        state: None,
+        oldest_after: None,
         errors: Vec::new(),
     }
 }
@@ -381,6 +386,7 @@ async fn cluster(State(node): State<Node>) -> Response {
         cluster_id: "fake".into(),
         leader: Some("node1".into()),
         term: 1,
+        maintenance: false,
         members: (1..=NODES).map(member).collect(),
     };
     reply_with(&node, StatusCode::OK, index, &cluster)

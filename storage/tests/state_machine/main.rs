@@ -2,19 +2,27 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeSet, sync::Arc};
+mod any;
+mod changes;
+mod items;
+mod orders;
+mod reservations;
+
+use std::sync::Arc;
 
 use pygmy_storage::{
+    Error,
     apply::{Effects, REFUSALS_TOLD_MAX, apply, apply_blank},
     catalog::StockReason,
-    checkpoint::page_of,
+    changes::{Change, ChangeKind, Changes},
+    checkpoint::Dirty,
     command::{
-        Applied, BatchOrder, BatchOutcome, BatchRefusal, BatchResult, ChangeStock, Command,
-        KeyClaim, Outcome, PlaceOrder, PlaceOrderLine, PlaceOrders, Policy, Precondition, Proposal,
-        PutItem, Rejection, StockChange,
+        Applied, BatchOrder, BatchOutcome, BatchRefusal, BatchResult, CancelOrder, ChangeStock,
+        Command, KeyClaim, Outcome, PlaceOrder, PlaceOrderLine, PlaceOrders, Policy, Precondition,
+        Proposal, PutItem, Rejection, Reserve, StockChange,
     },
     history::History,
-    query::View,
+    query::{OrderFilter, View},
     store::{self, Origin, StateStore},
     verify,
     volume::{DirVolume, MemoryVolume, Volume},
@@ -29,15 +37,21 @@ struct Machine {
     store: StateStore,
     working: Working,
     history: Arc<History>,
-    pages: BTreeSet<u64>,
+    dirty: Dirty,
 }
 
 impl Machine {
     fn open(volume: Arc<dyn Volume>) -> (Self, Origin) {
-        let (store, view, origin) = StateStore::open(volume.clone()).unwrap();
+        let (store, view, origin) = loop {
+            match StateStore::open(volume.clone()) {
+                // sled's threads let go of its files a moment after the last handle is dropped.
+                Err(Error::Locked { .. }) => std::thread::yield_now(),
+                opened => break opened.unwrap(),
+            }
+        };
         let View { state, history } = view;
         let working = Working::new(state);
-        (Self { volume, store, working, history, pages: BTreeSet::new() }, origin)
+        (Self { volume, store, working, history, dirty: Dirty::default() }, origin)
     }
 
     fn memory() -> Self {
@@ -48,7 +62,7 @@ impl Machine {
         let index = self.working.state().applied().map_or(0, |index| index + 1);
         let mut effects = Effects::default();
         let applied = apply(&mut self.working, index, proposal, &mut effects);
-        self.pages.extend(effects.items.iter().map(|(_, item)| page_of(*item)));
+        self.dirty.take(&mut effects);
         applied
     }
 
@@ -57,9 +71,24 @@ impl Machine {
     }
 
     fn checkpoint(&mut self) {
-        let packed = self.store.checkpoint(self.working.state(), &self.pages).unwrap();
-        self.pages.clear();
+        let packed = self.store.checkpoint(self.working.state(), &self.dirty).unwrap();
+        self.dirty.clear();
         self.working.forget_packed(packed);
+    }
+
+    fn install(&mut self, file: &str) {
+        let view = self.store.install(file).unwrap();
+        assert_eq!(view.state.state_hash(), self.working.state().state_hash());
+        (self.working, self.history) = (Working::new(view.state), view.history);
+        self.dirty.clear();
+    }
+
+    /// The changes after an index.
+    fn changes(&self, after: u64) -> Vec<Change> {
+        match self.view().changes(after, 1000).unwrap() {
+            Changes::Page(page) => page.changes,
+            gone @ Changes::Gone { .. } => panic!("{gone:?}"),
+        }
     }
 
     fn view(&self) -> View {
@@ -115,6 +144,21 @@ fn batch_outcome(outcome: Outcome) -> BatchOutcome {
         Outcome::Batch(batch) => BatchOutcome::clone(&batch),
         other => panic!("{other:?}"),
     }
+}
+
+fn reserve(lines: &[(u64, u64)], ttl_ms: u64) -> Command {
+    let PlaceOrder { lines, customer, reference } = plain_order(lines);
+    Command::Reserve(Reserve { lines, ttl_ms, customer, reference })
+}
+
+/// What whoever has this view proposes to take an order back.
+fn cancel(view: &View, id: u64, reason: Option<&str>) -> Command {
+    let order = view.order(id).unwrap().unwrap();
+    Command::CancelOrder(CancelOrder::of(&order, reason.map(str::to_owned)))
+}
+
+fn at(stamp_ms: u64, command: Command) -> Proposal {
+    Proposal { stamp_ms, key: None, command }
 }
 
 fn keyed(key: &str, stamp_ms: u64, command: Command) -> Proposal {
@@ -301,7 +345,10 @@ fn a_batch_is_placed_whole_or_not_at_all() {
     let placed = apply(&mut m.working, index, &proposal, &mut effects);
     let placed = batch_outcome(placed.outcome);
     assert_eq!(placed.results().collect::<Vec<_>>(), [2, 3, 4].map(BatchResult::Ordered));
-    assert_eq!(effects.orders, [2, 3, 4].map(|id| (index, id)), "a change for each order");
+    let changes = m.changes(index - 1);
+    let orders = changes.iter().filter(|change| change.kind == ChangeKind::Order);
+    let orders: Vec<_> = orders.map(|change| (change.index, change.id)).collect();
+    assert_eq!(orders, [2, 3, 4].map(|id| (index, id)), "a change for each order");
     assert_eq!(effects.items, [1, 2].map(|id| (index, id)), "an item changes once");
     for (id, item, quantity) in [(2, 1, 2), (3, 2, 1), (4, 1, 2)] {
         let order = m.view().order(id).unwrap().unwrap();
@@ -481,11 +528,11 @@ fn node_ids_are_never_handed_out_twice() {
     assert_eq!(m.run(reserve(9)), Outcome::NodeId(9));
 }
 
-/// A random proposal over few items and few keys, so that everything collides.
-fn random_proposal(random: &mut ChaCha8Rng, now: &mut u64) -> Proposal {
+/// A random proposal to a machine over few items and few keys, so that everything collides.
+fn random_proposal(m: &Machine, random: &mut ChaCha8Rng, now: &mut u64) -> Proposal {
     *now += random.random_range(0..50);
     let item = random.random_range(1..40u64);
-    let command = match random.random_range(0..20) {
+    let command = match random.random_range(0..30) {
         0 => put(item, random.random_range(1..1000), random.random_range(0..30)),
         1 => Command::ChangeStock(ChangeStock {
             item,
@@ -501,8 +548,22 @@ fn random_proposal(random: &mut ChaCha8Rng, now: &mut u64) -> Proposal {
         3 if random.random_bool(0.05) => Command::SetPolicy(Policy {
             key_retention_ms: random.random_range(1..20_000),
             key_limit: random.random_range(1..3000),
+            change_history: random.random_range(0..6000),
+            price_history: random.random_range(1..4),
+            reservation_limit: random.random_range(0..300),
+            reservation_history: random.random_range(0..200),
             ..Policy::default()
         }),
+        _ if m.working.state().maintenance() && random.random_bool(0.3) => {
+            Command::SetMaintenance(false)
+        }
+        7..14 => {
+            let kind = random.random_range(0..any::KINDS);
+            let (pieces, other) = (random.random_range(1..6), random.random_range(1..40));
+            // The policy is set above: with bounds that let much come together.
+            let kind = if kind == any::SETS_POLICY { any::KINDS } else { kind };
+            any::command(m, any::Step::plain(kind, item, pieces, other))
+        }
         4 | 5 => {
             // Keys as those below, so that orders meet alone and in batches.
             let own_keys = random.random_bool(0.5);
@@ -539,9 +600,15 @@ fn random_proposal(random: &mut ChaCha8Rng, now: &mut u64) -> Proposal {
 fn history(seed: u64, entries: usize) -> Vec<Option<Proposal>> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut now = 1_000_000;
-    (0..entries)
-        .map(|_| random.random_bool(0.98).then(|| random_proposal(&mut random, &mut now)))
-        .collect()
+    let mut m = Machine::memory();
+    let mut history = Vec::with_capacity(entries);
+    for _ in 0..entries {
+        let proposes = random.random_bool(0.98);
+        let entry = proposes.then(|| random_proposal(&m, &mut random, &mut now));
+        feed(&mut m, std::slice::from_ref(&entry));
+        history.push(entry);
+    }
+    history
 }
 
 fn feed(m: &mut Machine, entries: &[Option<Proposal>]) -> Vec<Option<Applied>> {
@@ -602,10 +669,7 @@ fn a_history_gives_one_state_however_it_is_cut() {
                     }
                     2 => {
                         let (file, _) = store::build_snapshot(&*m.volume, &m.view()).unwrap();
-                        let view = m.store.install(&file).unwrap();
-                        assert_eq!(view.state.state_hash(), m.working.state().state_hash());
-                        (m.working, m.history) = (Working::new(view.state), view.history);
-                        m.pages.clear();
+                        m.install(&file);
                     }
                     _ => {}
                 }
@@ -632,7 +696,7 @@ fn pages_of_orders_cross_from_the_engine_into_memory() {
     let mut after = None;
     let mut seen = Vec::new();
     loop {
-        let page = view.orders(after, 1000).unwrap();
+        let page = view.orders(&OrderFilter::default(), after, 1000).unwrap();
         seen.extend(page.rows.iter().map(|order| order.id));
         match page.next_after {
             Some(next) => after = Some(next),
@@ -642,7 +706,7 @@ fn pages_of_orders_cross_from_the_engine_into_memory() {
     assert!(seen.into_iter().eq(1..=9000));
     assert_eq!(view.order(0).unwrap(), None);
     assert_eq!(view.order(9001).unwrap(), None);
-    assert_eq!(view.orders(Some(u64::MAX), 10).unwrap().rows, []);
+    assert_eq!(view.orders(&OrderFilter::default(), Some(u64::MAX), 10).unwrap().rows, []);
 }
 
 #[test]
@@ -731,7 +795,7 @@ fn a_power_cut_in_any_checkpoint_leaves_the_one_before_or_this_one() {
         feed(&mut m, &entries[first..second]);
         let engine = volume.engine("state-0000000001").unwrap();
         engine.fail_next_syncs(1);
-        assert!(m.store.checkpoint(m.working.state(), &m.pages).is_err());
+        assert!(m.store.checkpoint(m.working.state(), &m.dirty).is_err());
         let after = m.working.state().state_hash();
         volume.power_cut(|unsynced| random.random_range(0..=unsynced));
         let (m, origin) = Machine::open(Arc::new(volume));

@@ -1,0 +1,54 @@
+//! `pygmy changes`: what happened, and with `--follow` what happens.
+
+use std::io;
+
+use futures_util::StreamExt;
+
+use super::args::Changes;
+use super::{Answer, Exit, Stop, say, show};
+use crate::api::Change;
+
+pub(super) async fn changes(args: Changes) -> Result<Answer, Stop> {
+    let client = args.reading.remote.client()?;
+    let kinds: Vec<&str> = args.kinds.iter().map(String::as_str).collect();
+    let json = args.reading.json;
+    if !args.follow {
+        let page = client.changes(args.after, &kinds).await?;
+        if json {
+            return Ok(Answer::json(&page, Exit::Ok));
+        }
+        let row = |change: &Change| {
+            vec![change.index.to_string(), change.kind.clone(), change.id.to_string()]
+        };
+        let text = match page.changes.is_empty() {
+            true => String::new(),
+            false => show::table(&["#index", "kind", "#id"], page.changes.iter().map(row)),
+        };
+        let note = Some(format!("Go on with --after {}", page.next_after));
+        return Ok(Answer { text, note, exit: Exit::Ok });
+    }
+    let mut changes = client.follow(args.after, &kinds);
+    while let Some(change) = changes.next().await {
+        let change = change.map_err(|error| {
+            let mut stop = Stop::from(error);
+            if let Some(position) = changes.position() {
+                stop.message += &format!("; go on with --after {position}");
+            }
+            stop
+        })?;
+        let line = match json {
+            true => Answer::json(&change, Exit::Ok).text,
+            false => format!("{} {} {}", change.index, change.kind, change.id),
+        };
+        match say(&line) {
+            Ok(()) => {}
+            // Whoever reads has enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            Err(error) => {
+                let message = format!("standard output cannot be written: {error}");
+                return Err(Stop { message, exit: Exit::No });
+            }
+        }
+    }
+    Ok(Answer::ok(""))
+}
