@@ -2,7 +2,7 @@
 //!
 //! The [`Index`] is derived from the state, and lies beside it: it is built behind the applies, in
 //! immutable segments that are merged as they grow, and how far it has come is nobody's outcome. The
-//! state only notes which items changed their words ([`Retitled`]). A [`Listing`] takes what the
+//! state only notes which items changed their words (`Retitled`). A [`Listing`] takes what the
 //! index covers from there and looks at the rest itself, so that an answer is exactly right for its
 //! view, with an old index and with none.
 
