@@ -12,8 +12,8 @@ SECONDS ?= 5
 OUT ?= target/bench.jsonl
 
 .DEFAULT_GOAL := help
-.PHONY: help build test verify fix chaos power-cut bench endurance instructions instructions-record \
-	openapi-check \
+.PHONY: help build test verify fix chaos power-cut bench endurance followers instructions instructions-record \
+	openapi-check examples-check \
 	cluster-up cluster-down cluster-reset cluster-status node-kill node-up
 
 help:
@@ -30,12 +30,14 @@ help:
 	@echo "make instructions                       count instructions under valgrind, against the recorded"
 	@echo "make instructions-record                record what is counted now"
 	@echo "make openapi-check                      hold the interface against its OpenAPI document"
+	@echo "make examples-check                     run the documents' requests and compare the replies"
 	@echo "make power-cut [CUTS=20]                cut the power of real file systems under load; as root"
 	@echo "make chaos [ARGS='--seconds 60']        kill nodes under load and check what is left"
 	@echo "make bench [PEERS=etcd,postgres] [ROUNDS=5] [SECONDS=5] [OUT=target/bench.jsonl]"
 	@echo "                                        how fast it is, beside others; see docs/PERFORMANCE.md"
 	@echo "make endurance                          ten million orders, and a follower that was away; deletes"
 	@echo "                                        this checkout's data"
+	@echo "make followers                          what a thousand live feeds cost writers; deletes it, too"
 
 build:
 	cargo build --release
@@ -70,12 +72,18 @@ instructions-record:
 openapi-check:
 	scripts/openapi-check.sh
 
+examples-check:
+	scripts/examples-check.sh
+
 bench:
 	scripts/bench.sh $(if $(PEERS),--peers $(PEERS)) --rounds $(ROUNDS) --seconds $(SECONDS) \
 		--out $(OUT) --document docs/PERFORMANCE.md $(ARGS)
 
 endurance:
 	scripts/endurance.sh
+
+followers:
+	scripts/followers.sh
 
 cluster-up:
 	@scripts/cluster.sh up $(PROFILE)

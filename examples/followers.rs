@@ -61,7 +61,8 @@ async fn main() -> anyhow::Result<()> {
 async fn open(address: &str, query: &str) -> anyhow::Result<TcpStream> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!(
-        "GET /v1/changes?{query} HTTP/1.1\r\nhost: {address}\r\naccept: text/event-stream\r\n\r\n"
+        "GET /v1/changes?{query} HTTP/1.1\r\nhost: {address}\r\naccept: text/event-stream\r\n\
+         accept-encoding: gzip\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
     let mut head = [0; 4096];

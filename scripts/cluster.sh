@@ -3,7 +3,7 @@
 #
 # A profile is a directory under config/: one file for each node and one for the facade, the file's
 # name being the process's. What a process leaves is under run/<name>/: data, log, pid. A pid file
-# counts only while /proc says that the process is this program, with this file, started from here:
+# counts only while /proc says that the process was started as this one is, with this file, from here:
 # a pid that the system has given to somebody else is never touched.
 #
 # Needs bash, coreutils and setsid; everything that speaks to the store is the program itself.
@@ -104,8 +104,8 @@ pid_of() {
     mapfile -d '' -t words 2>/dev/null <"/proc/$pid/cmdline" || return 1
     count=${#words[@]}
     ((count >= 4)) || return 1
-    [[ ${words[count - 4]##*/} == pygmy &&
-        ${words[count - 3]} == "$(kind_of "$name")" &&
+    # Not by the program's name: PYGMY_BIN may have another.
+    [[ ${words[count - 3]} == "$(kind_of "$name")" &&
         ${words[count - 2]} == --config &&
         ${words[count - 1]} == "$(config_of "$profile" "$name")" &&
         /proc/$pid/cwd -ef . ]] || return 1

@@ -8,7 +8,8 @@ use std::{
 };
 
 /// Read where they are there; the first must be.
-const DOCUMENTS: [&str; 3] = ["README.md", "ARCHITECTURE.md", "docs/PERFORMANCE.md"];
+const DOCUMENTS: [&str; 4] =
+    ["README.md", "ARCHITECTURE.md", "docs/EXAMPLES.md", "docs/PERFORMANCE.md"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

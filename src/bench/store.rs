@@ -40,6 +40,8 @@ const KEPT_BYTES_MAX: usize = 1 << 20;
 pub struct Store {
     members: Rc<Members>,
     timeout: Duration,
+    /// Whether writes go to any node, as reads do.
+    spread_writes: bool,
     /// Begins the idempotency keys of this run.
     run: u64,
     /// Sessions so far.
@@ -73,8 +75,8 @@ impl Store {
         Self::new(&[(String::new(), with_port)], None, timeout).await
     }
 
-    /// Straight to all nodes that are up: one client after the other to the leader and the rest in turn.
-    /// `url` is any of them, or a facade. Inside a `LocalSet`.
+    /// Straight to the nodes that are up: writes to the leader, reads to all in turn, those of the first
+    /// client to the leader. `url` is any of them, or a facade. Inside a `LocalSet`.
     pub async fn direct(url: &str, timeout: Duration) -> Result<Self, ClientError> {
         let cluster = Client::new(url)?.cluster().await?;
         let up = cluster.members.iter().filter(|member| member.up);
@@ -83,6 +85,13 @@ impl Store {
         let members = Rc::clone(&store.members);
         store.watch.borrow_mut().spawn_local(follow_leader(members));
         Ok(store)
+    }
+
+    /// Sends writes to all nodes in turn too. All but the leader pass them on.
+    #[must_use]
+    pub fn spread_writes(mut self) -> Self {
+        self.spread_writes = true;
+        self
     }
 
     async fn new(
@@ -111,7 +120,7 @@ impl Store {
 
     fn of(members: Rc<Members>, timeout: Duration) -> Self {
         let (run, sessions, watch) = (rand::random(), Cell::new(0), RefCell::default());
-        Self { members, timeout, run, sessions, watch }
+        Self { members, timeout, spread_writes: false, run, sessions, watch }
     }
 
     /// How many addresses it sends to.
@@ -145,6 +154,7 @@ impl Target for Store {
             members: Rc::clone(&self.members),
             links: self.members.addresses.iter().map(|_| Link::default()).collect(),
             timeout: self.timeout,
+            spread_writes: self.spread_writes,
             run: self.run,
             session: self.sessions.get(),
             client,
@@ -160,10 +170,11 @@ pub struct StoreSession {
     members: Rc<Members>,
     links: Vec<Link>,
     timeout: Duration,
+    spread_writes: bool,
     run: u64,
     /// Its number among all of the run; with this its keys are nobody else's.
     session: u64,
-    /// Chooses the node for its reads.
+    /// Chooses its node.
     client: u32,
     /// The newest log index that a reply has shown.
     seen: u64,
@@ -250,9 +261,11 @@ impl StoreSession {
 impl Session for StoreSession {
     async fn perform(&mut self, operation: &Operation<'_>) -> Result<(), Fault> {
         let request = self.request(operation);
-        // In turn over all nodes, the first client at the leader.
-        let first = self.members.leader.get().unwrap_or(0);
-        let node = (first + self.client as usize) % self.links.len();
+        let leader = self.members.leader.get();
+        let node = match leader {
+            Some(leader) if operation.kind.is_write() && !self.spread_writes => leader,
+            _ => (leader.unwrap_or(0) + self.client as usize) % self.links.len(),
+        };
         let keep = operation.kind == Kind::Batch;
         let asked = self.links[node].exchange(self.members.addresses[node], request, keep);
         let Ok(reply) = tokio::time::timeout(self.timeout, asked).await else {

@@ -32,7 +32,8 @@ async fn measure(args: Bench) -> Result<Answer, Stop> {
     let plan = plan(&args);
     let timeout = Duration::from_secs(args.timeout);
     let store = if args.direct {
-        Store::direct(&args.url, timeout).await?
+        let store = Store::direct(&args.url, timeout).await?;
+        if args.spread_writes { store.spread_writes() } else { store }
     } else {
         Store::at(&args.url, timeout).await?
     };
@@ -176,6 +177,7 @@ fn result_json(args: &Bench, store: &Store, outcome: &Outcome) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "url": args.url,
         "direct": args.direct,
+        "spread_writes": args.spread_writes,
         "nodes": store.node_count(),
         "mix": args.mix.name(),
         "clients": args.clients,

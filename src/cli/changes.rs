@@ -7,26 +7,29 @@ use futures_util::StreamExt;
 use super::args::Changes;
 use super::{Answer, Exit, Stop, say, show};
 use crate::api::Change;
+use crate::client::ChangeQuery;
 
 pub(super) async fn changes(args: Changes) -> Result<Answer, Stop> {
     let client = args.reading.remote.client()?;
-    let kinds: Vec<&str> = args.kinds.iter().map(String::as_str).collect();
     let json = args.reading.json;
     if !args.follow {
-        let page = client.changes(args.after, &kinds).await?;
+        let Changes { after, kinds, limit, .. } = args;
+        let page = client.changes(&ChangeQuery { after, kinds, limit: Some(limit.into()) }).await?;
         if json {
             return Ok(Answer::json(&page, Exit::Ok));
         }
         let row = |change: &Change| {
-            vec![change.index.to_string(), change.kind.clone(), change.id.to_string()]
+            let (kind, what) = (change.kind.clone(), change.what.clone());
+            vec![change.index.to_string(), kind, change.id.to_string(), what]
         };
         let text = match page.changes.is_empty() {
             true => String::new(),
-            false => show::table(&["#index", "kind", "#id"], page.changes.iter().map(row)),
+            false => show::table(&["#index", "kind", "#id", "what"], page.changes.iter().map(row)),
         };
         let note = Some(format!("Go on with --after {}", page.next_after));
         return Ok(Answer { text, note, exit: Exit::Ok });
     }
+    let kinds: Vec<&str> = args.kinds.iter().map(String::as_str).collect();
     let mut changes = client.follow(args.after, &kinds);
     while let Some(change) = changes.next().await {
         let change = change.map_err(|error| {
@@ -38,7 +41,7 @@ pub(super) async fn changes(args: Changes) -> Result<Answer, Stop> {
         })?;
         let line = match json {
             true => Answer::json(&change, Exit::Ok).text,
-            false => format!("{} {} {}", change.index, change.kind, change.id),
+            false => format!("{} {} {} {}", change.index, change.kind, change.id, change.what),
         };
         match say(&line) {
             Ok(()) => {}

@@ -171,6 +171,7 @@ async fn act(command: Command) -> Result<Answer, Stop> {
         Command::Confirm(args) => write::confirm(args).await,
         Command::Release(args) => write::release(args).await,
         Command::Reservation(args) => read::reservation(args).await,
+        Command::Reservations(args) => read::reservations(args).await,
         Command::Ledger(args) => read::ledger(args).await,
         Command::Changes(args) => changes::changes(args).await,
         Command::PutItem(args) => write::put_item(args).await,

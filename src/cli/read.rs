@@ -1,9 +1,9 @@
 //! The subcommands that read.
 
-use super::args::{Items, Ledger, Orders, Page, ReadNumber, Reading, Search};
+use super::args::{Items, Ledger, Orders, Page, ReadNumber, Reading, Reservations, Search};
 use super::{Answer, Exit, Stop, show};
 use crate::api::{Cluster, Member};
-use crate::client::{ItemQuery, LedgerQuery, OrderQuery, SearchReply};
+use crate::client::{ItemQuery, LedgerQuery, OrderQuery, ReservationQuery, SearchReply};
 
 pub(super) async fn search(args: Search) -> Result<Answer, Stop> {
     let items = args.reading.remote.client()?.search(&args.topic).await?;
@@ -140,7 +140,18 @@ pub(super) async fn reservation(args: ReadNumber) -> Result<Answer, Stop> {
     if args.reading.json {
         return Ok(Answer::json(&reservation, Exit::Ok));
     }
-    Ok(Answer::ok(show::reservation(&reservation)))
+    Ok(Answer::ok(show::reservations(&[reservation])))
+}
+
+pub(super) async fn reservations(args: Reservations) -> Result<Answer, Stop> {
+    let Page { limit, cursor } = args.page;
+    let query = ReservationQuery { status: args.status, limit: Some(limit.into()), cursor };
+    let page = args.reading.remote.client()?.reservations(&query).await?;
+    if args.reading.json {
+        return Ok(Answer::json(&page, Exit::Ok));
+    }
+    let note = more(page.next_cursor.as_deref());
+    Ok(Answer { text: show::reservations(&page.reservations), note, exit: Exit::Ok })
 }
 
 pub(super) async fn cluster_status(args: Reading) -> Result<Answer, Stop> {

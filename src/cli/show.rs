@@ -101,22 +101,24 @@ pub(super) fn orders(orders: &[Order]) -> String {
     )
 }
 
-/// A reservation as a table, one row for each of its lines.
-pub(super) fn reservation(reservation: &Reservation) -> String {
-    let rows = reservation.lines.iter().enumerate().map(|(place, line)| {
-        let whole = |text: String| if place == 0 { text } else { String::new() };
-        vec![
-            whole(reservation.id.to_string()),
-            line.item.to_string(),
-            line.title.clone(),
-            line.quantity.to_string(),
-            cents(line.unit_price_cents),
-            whole(cents(reservation.total_cents)),
-            whole(reservation.status.clone()),
-            whole(reservation.order.map(|id| id.to_string()).unwrap_or_default()),
-            whole(reservation.customer.clone().unwrap_or_default()),
-            whole(reservation.expires_at.clone()),
-        ]
+/// Reservations as a table, one row for each line of a reservation.
+pub(super) fn reservations(reservations: &[Reservation]) -> String {
+    let rows = reservations.iter().flat_map(|reservation| {
+        reservation.lines.iter().enumerate().map(|(place, line)| {
+            let whole = |text: String| if place == 0 { text } else { String::new() };
+            vec![
+                whole(reservation.id.to_string()),
+                line.item.to_string(),
+                line.title.clone(),
+                line.quantity.to_string(),
+                cents(line.unit_price_cents),
+                whole(cents(reservation.total_cents)),
+                whole(reservation.status.clone()),
+                whole(reservation.order.map(|id| id.to_string()).unwrap_or_default()),
+                whole(reservation.customer.clone().unwrap_or_default()),
+                whole(reservation.expires_at.clone()),
+            ]
+        })
     });
     table(
         &[

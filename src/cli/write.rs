@@ -62,7 +62,7 @@ fn show_reservation(reservation: &api::Reservation, json: bool) -> Answer {
     if json {
         Answer::json(reservation, Exit::Ok)
     } else {
-        Answer::ok(show::reservation(reservation))
+        Answer::ok(show::reservations(std::slice::from_ref(reservation)))
     }
 }
 

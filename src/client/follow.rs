@@ -1,19 +1,21 @@
 //! Following the changes: one feed over as many connections as it takes.
 
 use std::collections::VecDeque;
+use std::io::Write;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use flate2::write::GzDecoder;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream, Stream};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 
 use super::error::{ClientError, Failure};
 use super::events::{Event, Events};
 use super::send::{Verdict, judge, read_body};
 use super::{Client, Ordering, add_query};
-use crate::api::{Change, Problem};
+use crate::api::{Change, ChangePage, Problem};
 use crate::http::event_stream::{CONTENT_TYPE_EVENTS, LAST_EVENT_ID};
 
 /// A feed that is silent for this long is dead: a store sends a comment every 15 seconds.
@@ -22,6 +24,17 @@ const SILENCE_MAX: Duration = Duration::from_secs(35);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Which changes [`Client::changes`] gives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChangeQuery {
+    /// What happened after this log index. Without one the page is empty, and says where the log is.
+    pub after: Option<u64>,
+    /// Only these kinds: `item`, `order`, `reservation`, `policy`. All where none is named.
+    pub kinds: Vec<String>,
+    /// Rows of the page, 1 to 1000; 100 when not given. Rows of one log index come together.
+    pub limit: Option<usize>,
+}
 
 /// The changes of a store, one after the other, for as long as somebody takes them. Made by
 /// [`Client::follow`].
@@ -110,6 +123,8 @@ struct Feed {
 
 struct Connection {
     response: reqwest::Response,
+    /// Where the store compresses the feed.
+    gzip: Option<GzDecoder<Vec<u8>>>,
     events: Events,
 }
 
@@ -179,6 +194,8 @@ impl Feed {
 
     /// Pauses before the next try, or gives up.
     async fn failed(&mut self, last: Failure) -> Result<(), ClientError> {
+        let addresses = &self.client.addresses;
+        addresses.move_on(addresses.place(false));
         let (since, attempts) = self.failing.unwrap_or((Instant::now(), 0));
         let attempts = attempts + 1;
         self.failing = Some((since, attempts));
@@ -200,7 +217,7 @@ impl Feed {
     async fn connect(&mut self) -> Result<Connection, ClientError> {
         loop {
             match self.try_to_connect().await {
-                Ok(response) => return Ok(Connection { response, events: Events::default() }),
+                Ok(response) => return Ok(Connection::new(response)),
                 Err(Verdict::Refused(problem)) => return Err(ClientError::Refused(problem)),
                 Err(Verdict::Again(failure, _) | Verdict::AgainUnknown(failure, _)) => {
                     self.failed(failure).await?;
@@ -234,7 +251,8 @@ impl Feed {
             .get(url)
             // A feed has no end: its silence is watched instead.
             .timeout(Duration::MAX)
-            .header(ACCEPT, HeaderValue::from_static(CONTENT_TYPE_EVENTS));
+            .header(ACCEPT, HeaderValue::from_static(CONTENT_TYPE_EVENTS))
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         if let Some(position) = self.position {
             request = request.header(LAST_EVENT_ID, position);
         }
@@ -269,17 +287,65 @@ impl Feed {
 }
 
 impl Connection {
+    fn new(response: reqwest::Response) -> Self {
+        let coding = response.headers().get(CONTENT_ENCODING);
+        let gzip =
+            coding.is_some_and(|coding| coding == "gzip").then(|| GzDecoder::new(Vec::new()));
+        Self { response, gzip, events: Events::default() }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let Some(gzip) = &mut self.gzip else { return self.events.push(bytes) };
+        let unpacked = gzip.write_all(bytes).and_then(|()| gzip.flush());
+        // What came before a fault is good.
+        self.events.push(&std::mem::take(gzip.get_mut()))?;
+        unpacked.map_err(|error| Failure::Body(format!("the feed cannot be unpacked: {error}")))
+    }
+
     async fn next(&mut self) -> Result<Event, Failure> {
         loop {
             if let Some(event) = self.events.next() {
                 return Ok(event);
             }
             match tokio::time::timeout(SILENCE_MAX, self.response.chunk()).await {
-                Ok(Ok(Some(bytes))) => self.events.push(&bytes)?,
+                Ok(Ok(Some(bytes))) => self.take(&bytes)?,
                 Ok(Ok(None)) => return Err(Failure::Body("the feed ended".to_owned())),
                 Ok(Err(error)) => return Err(Failure::Transport(error)),
                 Err(_) => return Err(Failure::Body("the feed went silent".to_owned())),
             }
         }
+    }
+}
+
+impl Client {
+    /// A page of what happened.
+    pub async fn changes(&self, query: &ChangeQuery) -> Result<ChangePage, ClientError> {
+        let mut url = self.path(&["v1", "changes"]);
+        add_query(&mut url, "after", query.after);
+        add_query(&mut url, "kinds", (!query.kinds.is_empty()).then(|| query.kinds.join(",")));
+        add_query(&mut url, "limit", query.limit);
+        self.read_seed(url).await
+    }
+
+    /// What happens after a log index, or from now on, as it happens: of these kinds, or of all where
+    /// none is named. When the connection is lost, another one goes on behind the last change, so that
+    /// none is missed and none comes twice; when the store cannot be reached for as long as a call may
+    /// take, there is an error, and the end.
+    ///
+    /// ```no_run
+    /// # async fn example(store: pygmy::client::Client) -> Result<(), pygmy::client::ClientError> {
+    /// use futures_util::StreamExt;
+    /// let mut changes = store.follow(None, &["order"]);
+    /// while let Some(change) = changes.next().await {
+    ///     let change = change?;
+    ///     println!("order {} at index {}", change.id, change.index);
+    ///     // Whoever keeps this can go on from here after a restart.
+    ///     let _after = changes.position();
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn follow(&self, after: Option<u64>, kinds: &[&str]) -> Follow {
+        Follow::new(self.clone(), after, kinds)
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, StatusCode, Url};
 
+use super::addresses::Addresses;
 use super::error::{ClientError, Failure};
 use crate::api::{Problem, WriteOutcome, header};
 
@@ -93,26 +94,43 @@ pub(super) enum Verdict {
     Foreign(Failure),
 }
 
+impl Verdict {
+    /// Whether somebody else might answer better.
+    fn is_about_the_address(&self) -> bool {
+        match self {
+            Self::Again(Failure::Problem(problem), _) => problem.status != 429,
+            Self::Again(..) | Self::AgainUnknown(..) => true,
+            Self::Done(_) | Self::Refused(_) | Self::Stop(_) | Self::Foreign(_) => false,
+        }
+    }
+}
+
 /// Sends until there is an answer or the time is over. `seen` gets the headers of every reply.
 pub(super) async fn send(
     http: &reqwest::Client,
     timeouts: &Timeouts,
-    call: Call,
+    addresses: &Addresses,
+    mut call: Call,
     seen: impl Fn(&HeaderMap),
 ) -> Result<Reply, ClientError> {
     let begun = Instant::now();
-    let url = call.url.origin().ascii_serialization();
     let mut attempts = 0_u32;
     let mut unknown = false;
     let mut somebody_there = false;
     let mut pause = PAUSE_FIRST;
     loop {
         attempts += 1;
+        let place = addresses.place(call.key.is_some());
+        addresses.aim(place, &mut call.url);
+        let url = call.url.origin().ascii_serialization();
         let left = timeouts.total.saturating_sub(begun.elapsed());
         let verdict = attempt(http, &call, timeouts.attempt.min(left), &seen).await;
         let nobody =
             matches!(&verdict, Verdict::Again(Failure::Transport(error), _) if error.is_connect());
         somebody_there |= !nobody;
+        if verdict.is_about_the_address() {
+            addresses.move_on(place);
+        }
         let (last, after) = match verdict {
             Verdict::Done(reply) => return Ok(reply),
             Verdict::Refused(problem) if !unknown || through_the_log(&problem) => {

@@ -8,7 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::mock::{Mock, Say, item, order};
 use super::*;
-use crate::api::{NewBatchOrder, NewOrderLine, OrderResultStatus};
+use crate::api::{
+    ChangeStock, NewBatchOrder, NewOrder, NewOrderBatch, NewOrderLine, OrderResultStatus, PutItem,
+};
 
 fn quick() -> Timeouts {
     Timeouts {
@@ -432,6 +434,7 @@ async fn a_feed_goes_on_behind_the_last_whole_event() {
     let seen = mock.seen();
     assert!(seen.iter().all(|seen| seen.line == "GET /v1/changes?kinds=item%2Corder"), "{seen:?}");
     assert!(seen.iter().all(|seen| seen.headers["accept"] == "text/event-stream"), "{seen:?}");
+    assert!(seen.iter().all(|seen| seen.headers["accept-encoding"] == "gzip"), "{seen:?}");
     let from: Vec<_> =
         seen.iter().map(|seen| seen.headers.get("last-event-id").map(String::as_str)).collect();
     assert_eq!(from, [None, Some("7"), Some("7"), Some("9")]);

@@ -115,7 +115,7 @@ pub(super) fn classify(method: &Method, uri: &Uri) -> Route {
         (_, ["buy", _]) => Route::BuyByGetOnly,
         (&Method::GET | &Method::HEAD | &Method::OPTIONS, segments) => Route::Read(read(segments)),
         (&Method::POST | &Method::PUT | &Method::PATCH | &Method::DELETE, segments) => {
-            Route::Write(write(segments))
+            Route::Write(write(method, segments))
         }
         _ => Route::UnknownMethod,
     }
@@ -153,7 +153,7 @@ fn read(segments: &[&str]) -> Read {
     }
 }
 
-fn write(segments: &[&str]) -> Write {
+fn write(method: &Method, segments: &[&str]) -> Write {
     let touch = match segments {
         ["v1", "items"] => Touch::ItemInReply,
         ["v1", "orders"]
@@ -171,7 +171,9 @@ fn write(segments: &[&str]) -> Write {
         ["v1", "cluster" | "import", ..] => false,
         _ => true,
     };
-    Write { touch, keyed, buy: false, import: matches!(segments, ["v1", "import"]) }
+    // With another method it is for a member to refuse, as any request.
+    let import = *method == Method::POST && matches!(segments, ["v1", "import"]);
+    Write { touch, keyed, buy: false, import }
 }
 
 fn touch_item(item: &str) -> Touch {
@@ -274,6 +276,8 @@ mod tests {
         assert_eq!(write(Method::POST, "/restock/").touch, Touch::All);
         assert!(write(Method::POST, "/v1/orders").keyed);
         assert!(!write(Method::POST, "/v1/cluster/members").keyed);
+        assert!(write(Method::POST, "/v1/import").import);
+        assert!(!write(Method::PUT, "/v1/import").import);
     }
 
     #[test]

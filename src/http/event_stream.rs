@@ -1,7 +1,7 @@
 //! Server-sent events, as far as requests and replies name them.
 
 use http::HeaderMap;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, ACCEPT_ENCODING};
 
 /// Their media type.
 pub const CONTENT_TYPE_EVENTS: &str = "text/event-stream";
@@ -15,6 +15,16 @@ pub fn is_wanted(headers: &HeaderMap) -> bool {
     ranges.flat_map(|text| text.split(',')).any(|range| {
         let range = range.split(';').next().unwrap_or_default().trim();
         range.eq_ignore_ascii_case(CONTENT_TYPE_EVENTS)
+    })
+}
+
+/// Whether a client takes a reply that is compressed with gzip.
+pub fn takes_gzip(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    codings.flat_map(|text| text.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let refused = weight.trim().strip_prefix("q=").and_then(|q| q.parse().ok()) == Some(0.0);
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
     })
 }
 
@@ -36,5 +46,16 @@ mod tests {
             assert!(!wanted(accept), "{accept}");
         }
         assert!(!is_wanted(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn gzip_is_taken_unless_it_is_refused() {
+        let takes = |codings: &'static str| {
+            let value = HeaderValue::from_static(codings);
+            takes_gzip(&HeaderMap::from_iter([(ACCEPT_ENCODING, value)]))
+        };
+        assert!(takes("gzip") && takes("br, GZIP;q=0.5") && takes("gzip; q=1"));
+        assert!(!takes("") && !takes("br") && !takes("gzip;q=0") && !takes("gzip; q=0.0"));
+        assert!(!takes_gzip(&HeaderMap::new()));
     }
 }

@@ -1,7 +1,11 @@
 //! What a page of a million items costs, and what the index does:
 //! `cargo bench -p pygmy-storage --bench search`.
 
-use std::{hint::black_box, sync::Arc, time::Instant};
+use std::{
+    hint::black_box,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use criterion::Criterion;
 use pygmy_storage::{
@@ -10,7 +14,7 @@ use pygmy_storage::{
     engine::MemoryEngine,
     history::History,
     query::View,
-    search::{Index, Listing, Sort, Words},
+    search::{Index, Listing, Position, Sort, Words},
     working::Working,
 };
 use rand::{Rng, SeedableRng};
@@ -90,7 +94,7 @@ fn catalog() -> (Working, View) {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let (mut working, mut effects) = (Working::default(), Effects::default());
     for id in 1..=ITEMS {
-        let put = PutItem {
+        let mut put = PutItem {
             id,
             title: title(&mut random),
             topic: format!(
@@ -102,6 +106,15 @@ fn catalog() -> (Working, View) {
             stock: Some(random.random_range(0..5)),
             precondition: Precondition::None,
         };
+        // What is not spread evenly: words at one end of an order only, and never sold out.
+        match put.price_cents {
+            ..1_000 => put.title.push_str(" Pocket"),
+            9_500.. => {
+                put.title.push_str(" Deluxe");
+                put.stock = put.stock.max(Some(1));
+            }
+            _ => {}
+        }
         let proposal = Proposal { stamp_ms: id, key: None, command: Command::PutItem(put) };
         black_box(apply(&mut working, id, &proposal, &mut effects));
         effects.items.clear();
@@ -126,51 +139,93 @@ fn once<T>(what: &str, run: impl FnOnce() -> T) -> T {
 }
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args().sample_size(20);
+    let mut criterion = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
     let (mut working, old) = catalog();
     let index = once("index of a million items", || Index::advance(None, &old.state));
     let index = index.expect("there was none before");
     println!("the index has {:.1} MB", index.bytes() as f64 / 1e6);
 
-    let listing = |query: Option<&str>, topic: Option<&str>, sort: &str| Listing {
-        topic: topic.map(str::to_owned),
-        words: query.map(|text| Words::parse(text).expect("it has words")),
-        in_stock: None,
-        sort: Sort::parse(sort).expect("the name of an order"),
-    };
     let rare = word(VOCABULARY - 7);
     let medium = word(200);
     let both = format!("{medium} {rare}");
     let mixed = format!("{medium} the of");
+    let letters = "a b c d e f g h i l";
     let mut group = criterion.benchmark_group("page of 20");
-    for (name, query, topic, sort) in [
-        ("rare", Some(rare.as_str()), None, "id"),
-        ("medium", Some(&medium), None, "id"),
-        ("common prefix", Some("a"), None, "id"),
-        ("common word", Some("the"), None, "id"),
-        ("two common words", Some("the of"), None, "id"),
-        ("five common words", Some("the of and a in"), None, "-id"),
-        ("medium and common", Some(&mixed), None, "id"),
-        ("medium and rare", Some(&both), None, "id"),
-        ("common, of a topic", Some("the"), Some("Guide 3"), "id"),
-        ("rare, by title", Some(&rare), None, "title"),
-        ("medium, by price", Some(&medium), None, "price"),
-        ("medium, by title", Some(&medium), None, "title"),
-        ("common, by price", Some("the"), None, "price"),
-        ("common, by title", Some("the"), None, "title"),
-        ("no words, by price", None, None, "price"),
-        ("no words, by title", None, None, "title"),
+    for (name, query, filter, sort) in [
+        ("rare", rare.as_str(), "", "id"),
+        ("medium", &medium, "", "id"),
+        ("common prefix", "a", "", "id"),
+        ("common word", "the", "", "id"),
+        ("two common words", "the of", "", "id"),
+        ("five common words", "the of and a in", "", "-id"),
+        ("medium and common", &mixed, "", "id"),
+        ("medium and rare", &both, "", "id"),
+        ("common, of a topic", "the", "Guide 3", "id"),
+        ("rare, by title", &rare, "", "title"),
+        ("rare, by price", &rare, "", "-price"),
+        ("medium, by price", &medium, "", "price"),
+        ("medium, by title", &medium, "", "title"),
+        ("common, by price", "the", "", "price"),
+        ("common, by title", "the", "", "title"),
+        ("common, by title, reverse", "the", "", "-title"),
+        ("common prefix, by price", "a", "", "-price"),
+        ("two common, by title", "the of", "", "title"),
+        ("five common, by price", "the of and a in", "", "price"),
+        ("medium and common, by title", &mixed, "", "title"),
+        ("no words, by price", "", "", "price"),
+        ("no words, by title", "", "", "title"),
+        ("no words, by title, reverse", "", "", "-title"),
+        ("topic, by price", "", "Guide 3", "price"),
+        ("topic, by title", "", "Guide 3", "-title"),
+        ("common of a topic, by price", "the", "Guide 3", "price"),
+        ("in stock, by price", "", "in", "price"),
+        ("out of stock, by title", "", "out", "title"),
+        ("common in stock, by title", "the", "in", "title"),
+        ("common out of stock, by price", "the", "out", "-price"),
+        ("at the other end, by price", "deluxe", "", "price"),
+        ("at the other end, out of stock", "deluxe", "out", "price"),
+        ("common words that never meet", "deluxe pocket", "", "price"),
+        ("common words that seldom meet", letters, "", "title"),
+        ("no words, by change", "", "", "updated"),
     ] {
-        let listing = listing(query, topic, sort);
-        let all = old.listing(Some(&index), &listing, None, usize::MAX / 2).rows.len();
+        let listing = Listing {
+            topic: filter.contains(' ').then(|| filter.to_owned()),
+            words: (!query.is_empty()).then(|| Words::parse(query).expect("it has words")),
+            in_stock: match filter {
+                "in" => Some(true),
+                "out" => Some(false),
+                _ => None,
+            },
+            sort: Sort::parse(sort).expect("the name of an order"),
+        };
+        let page =
+            |after: Option<&Position>, limit| old.listing(Some(&index), &listing, after, limit);
+        let all = page(None, usize::MAX / 2).rows.len();
         group.bench_function(format!("{name} ({all} match)"), |bench| {
-            bench.iter(|| old.listing(Some(&index), &listing, None, PAGE));
+            bench.iter(|| page(None, PAGE));
         });
+        let deep = page(None, all / 2).next.filter(|_| !matches!(sort, "id" | "-id" | "updated"));
+        if let Some(deep) = deep.filter(|_| all > 100 * PAGE) {
+            group.bench_function(format!("{name}, halfway"), |bench| {
+                bench.iter(|| page(Some(&deep), PAGE));
+            });
+        }
     }
     group.finish();
 
-    let scanned = listing(Some(&rare), None, "id");
+    let words = Some(Words::parse(&rare).expect("it has words"));
+    let scanned = Listing { words, ..Listing::default() };
+    let by_price = Listing {
+        words: Some(Words::parse("the").expect("it has words")),
+        sort: Sort::parse("price").expect("the name of an order"),
+        ..Listing::default()
+    };
     once("rare, without an index", || old.listing(None, &scanned, None, PAGE));
+    once("common, by price, without an index", || old.listing(None, &by_price, None, PAGE));
     // What an import leaves to searches and to the index between two looks of it.
     let mut random = ChaCha8Rng::seed_from_u64(2);
     for n in 1..=10_000 {
@@ -187,9 +242,13 @@ fn main() {
     }
     let new = view(&working);
     once("rare, 10000 changes behind", || new.listing(Some(&index), &scanned, None, PAGE));
+    once("common, by price, 10000 changes behind", || {
+        new.listing(Some(&index), &by_price, None, PAGE)
+    });
     let advanced =
         once("10000 changes into the index", || Index::advance(Some(&index), &new.state));
     let advanced = advanced.expect("there was something new");
     once("rare, with them", || new.listing(Some(&advanced), &scanned, None, PAGE));
+    once("common, by price, with them", || new.listing(Some(&advanced), &by_price, None, PAGE));
     criterion.final_summary();
 }

@@ -23,7 +23,7 @@ use crate::{
     orders::Cancellation,
     prices::PriceHistory,
     reservations::{Reservation, ReservationId},
-    search::Retitled,
+    search::Relisted,
     sequence::{CHUNK_ROWS, Chunk, Sequence},
     state::{
         PAGE_IDS, Packed, RECENT_CANCELLATIONS, RECENT_CHANGES, RECENT_LEDGER, RECENT_ORDERS,
@@ -265,7 +265,7 @@ pub fn load(engine: &dyn Engine) -> Result<Option<(State, Packed)>> {
     }
     load_whole_history(engine, &mut state, meta.cancellations_next, meta.changes_next)?;
     // What a load puts in place is no news: a search index begins with the whole.
-    state.retitled = Retitled::default();
+    state.relisted = Relisted::default();
     for chunk in Sequence::<()>::with_rows(meta.keys_next, []).chunks_from(meta.keys_base) {
         let chunk = read_chunk(engine, Key::Keys(chunk))?;
         for (number, row) in (chunk.first..).zip(&chunk.rows) {

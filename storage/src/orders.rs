@@ -23,6 +23,9 @@ pub enum OrderStatus {
 }
 
 impl OrderStatus {
+    /// The names of all in the interface.
+    pub const NAMES: [&str; 2] = ["placed", "cancelled"];
+
     /// The name in the interface.
     pub fn as_str(self) -> &'static str {
         match self {

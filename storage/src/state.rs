@@ -15,7 +15,7 @@ use crate::{
     orders::{Cancellation, KeyRecord, Order, OrderId},
     prices::{PriceHistory, PriceSpan},
     reservations::{Reservation, ReservationId},
-    search::Retitled,
+    search::Relisted,
     sequence::Sequence,
 };
 
@@ -60,8 +60,9 @@ pub struct State {
     pub(crate) topics: imbl::OrdMap<Arc<str>, imbl::OrdSet<ItemId>>,
     /// Derived: the items with no stock.
     pub(crate) sold_out: imbl::OrdSet<ItemId>,
-    /// Derived: the items whose words changed lately, for the search index to catch up with.
-    pub(crate) retitled: Retitled,
+    /// Derived: the items that changed lately, other than in stock, for the search index to catch up
+    /// with.
+    pub(crate) relisted: Relisted,
     /// Of the items whose price changed since they were created.
     pub(crate) prices: imbl::OrdMap<ItemId, Arc<PriceHistory>>,
     /// Those that hold, and the newest of those that ended.
@@ -190,6 +191,12 @@ impl State {
         self.expiries.len() as u64
     }
 
+    /// The items of which pieces are held, some of them more than once.
+    pub(crate) fn held_items(&self) -> impl Iterator<Item = ItemId> + '_ {
+        let held = self.expiries.iter().filter_map(|(_, id)| self.reservations.get(id));
+        held.flat_map(|reservation| reservation.lines.iter().map(|line| line.item))
+    }
+
     /// The log time at which the next reservation ends by itself.
     pub fn next_expiry_ms(&self) -> Option<LogTimeMs> {
         self.expiries.get_min().map(|(expires_ms, _)| *expires_ms)
@@ -220,22 +227,26 @@ impl State {
 
     /// Puts an item in place, replacing the one with its number, and keeps what is derived from it.
     pub(crate) fn put_item(&mut self, item: Arc<Item>) {
-        let (id, sold_out, topic) = (item.id, item.stock == 0, item.topic.clone());
+        let id = item.id;
         self.hash.items = self.hash.items.wrapping_add(record_hash(Kind::Item, &item));
-        let title = item.title.clone();
-        let before = self.items.insert(id, item);
-        if before.as_ref().is_none_or(|b| b.title != title || b.topic != topic) {
-            self.retitled.push(id);
+        let before = self.items.insert(id, item.clone());
+        let is_listed_as = |before: &Item| {
+            (before.price_cents, &before.title, &before.topic)
+                == (item.price_cents, &item.title, &item.topic)
+        };
+        if !before.as_deref().is_some_and(is_listed_as) {
+            self.relisted.push(id);
         }
         if let Some(before) = &before {
             self.hash.items = self.hash.items.wrapping_sub(record_hash(Kind::Item, before));
         }
-        if before.as_ref().is_none_or(|b| b.topic != topic) {
+        if before.as_ref().is_none_or(|b| b.topic != item.topic) {
             if let Some(before) = &before {
                 self.leave_topic(&before.topic, id);
             }
-            self.topics.entry(topic).or_default().insert(id);
+            self.topics.entry(item.topic.clone()).or_default().insert(id);
         }
+        let sold_out = item.stock == 0;
         if before.is_none_or(|b| (b.stock == 0) != sold_out) {
             match sold_out {
                 true => self.sold_out.insert(id),
@@ -249,7 +260,7 @@ impl State {
         let Some(before) = self.items.remove(&id) else { return };
         self.hash.items = self.hash.items.wrapping_sub(record_hash(Kind::Item, &before));
         self.leave_topic(&before.topic, id);
-        self.retitled.push(id);
+        self.relisted.push(id);
         self.sold_out.remove(&id);
         if let Some(prices) = self.prices.remove(&id) {
             let hash = record_hash(Kind::Prices, &(id, &prices));

@@ -3,7 +3,10 @@
 use std::{cell::RefCell, rc::Rc};
 
 use futures_util::StreamExt;
-use pygmy::{api::Change, client::Client};
+use pygmy::{
+    api::Change,
+    client::{ChangeQuery, Client},
+};
 use serde_json::json;
 use tokio::task::LocalSet;
 
@@ -20,7 +23,11 @@ async fn who_follows_through_a_facade_hears_of_every_order_once_and_in_order() {
         let stock = json!({ "delta": 1_000_000, "reason": "received" });
         let reply = cluster.http.post(&cluster.facade("/v1/items/1/stock"), &stock, None).await;
         assert_eq!(reply.status, 200, "{reply:?}");
-        let start = Client::new(&cluster.facade("")).unwrap().changes(None, &[]).await.unwrap();
+        let start = Client::new(&cluster.facade(""))
+            .unwrap()
+            .changes(&ChangeQuery::default())
+            .await
+            .unwrap();
 
         let heard: Rc<RefCell<Vec<Change>>> = Rc::default();
         let following = {

@@ -7,4 +7,5 @@ mod feeds;
 mod mock;
 mod rate_limits;
 mod reads;
+mod touching;
 mod writes;

@@ -51,6 +51,17 @@ pub(crate) struct Truth {
     pub(crate) changes: Vec<Change>,
     /// Changes up to here are no longer kept.
     pub(crate) gone_up_to: u64,
+    /// What writes with this method and path do, where it is not to sell.
+    pub(crate) scripts: HashMap<(Method, String), Script>,
+}
+
+/// A write that a test makes up. No change tells of it, so that only whoever passes it on can know.
+#[derive(Debug, Clone)]
+pub(crate) struct Script {
+    pub(crate) status: StatusCode,
+    pub(crate) body: String,
+    /// Items whose stock is another afterwards.
+    pub(crate) sets: Vec<(u64, u64)>,
 }
 
 /// How a node behaves.
@@ -326,6 +337,15 @@ impl Node {
         reply(&self.name, index, status, body)
     }
 
+    fn scripted(&self, path: &str, seen: &Seen) -> Option<Response> {
+        let mut truth = self.truth();
+        let Script { status, body, sets } =
+            truth.scripts.get(&(seen.method.clone(), path.to_owned()))?.clone();
+        truth.index += 1;
+        truth.stock.extend(sets);
+        Some(reply(&self.name, truth.index, status, body))
+    }
+
     fn read(&self, path: &str, seen: &Seen) -> Response {
         let text = |name: &str| seen.headers.get(name).map(|value| value.to_str().unwrap());
         let level = text(header::CONSISTENCY).unwrap_or("linearizable");
@@ -456,7 +476,9 @@ async fn handle(State(node): State<Arc<Node>>, request: Request) -> Response {
         (&Method::GET, path) if path.starts_with("/buy/") => node.write(path, &seen),
         (&Method::POST, "/v1/orders") => node.write(&path, &seen),
         (&Method::GET | &Method::HEAD, _) => node.read(&path, &seen),
-        _ => reply(&node.name, node.index(), StatusCode::OK, "{}".to_owned()),
+        _ => node
+            .scripted(&path, &seen)
+            .unwrap_or_else(|| reply(&node.name, node.index(), StatusCode::OK, "{}".to_owned())),
     };
     behaviour.wait_for(|behaviour| !begins(behaviour.hold_answer)).await.unwrap();
     response

@@ -35,8 +35,11 @@ pub enum PeerRequest<E: Environment> {
     TransferLeader(TransferLeaderRequest<TypeConfig<E>>),
     /// Raft: a piece of a snapshot.
     Snapshot(SnapshotChunk),
-    /// To the leader: an index that a linearizable read must have (Raft dissertation, 6.4).
-    ReadIndex,
+    /// To the leader: an index that linearizable reads must have (Raft dissertation, 6.4), with the vote that
+    /// this member had after they began.
+    ReadIndex(Vote),
+    /// From the leader: what is your vote now.
+    TellVote,
     /// To the leader: propose these.
     Propose(Vec<Proposed>),
     /// To the leader: how is the cluster.
@@ -93,6 +96,8 @@ pub enum PeerResponse<E: Environment> {
     SnapshotDone(SnapshotResponse<TypeConfig<E>>),
     /// To `Snapshot`, when the piece does not follow the one before: begin anew.
     SnapshotRestart,
+    /// To `TellVote`.
+    TellVote(Vote),
     /// To `ReadIndex`.
     ReadIndex(Result<u64, NotLeader>),
     /// To `Propose`, one each, in order.

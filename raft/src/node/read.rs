@@ -6,8 +6,8 @@ use std::{
 };
 
 use openraft::{
-    ReadPolicy, async_runtime::watch::WatchReceiver, raft::linearizable_read::LinearizerOption,
-    type_config::TypeConfigExt,
+    RaftState, ReadPolicy, async_runtime::watch::WatchReceiver, errors::Fatal,
+    raft::linearizable_read::LinearizerOption, type_config::TypeConfigExt,
 };
 use pygmy_storage::query::View;
 use tokio::sync::{mpsc, oneshot};
@@ -20,13 +20,15 @@ use crate::{
         wire::{NotLeader, PeerRequest, PeerResponse},
     },
     sabotage,
-    types::{Environment, TypeConfig},
+    types::{Environment, Member, NodeId, TypeConfig, alias::Vote},
 };
 
 /// Reads that share one round at the most.
 const ROUND_READS_MAX: usize = 4096;
 /// How long one round may take before it is tried again.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the member that was heard from last may take to tell its vote; then a quorum is asked.
+const ASK_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long to wait before trying a round again.
 const ROUND_RETRY: Duration = Duration::from_millis(20);
 
@@ -169,7 +171,9 @@ impl<E: Environment, T: Transport> Node<E, T> {
         match self.leader() {
             Some((id, _)) if id == self.id() => self.read_index_as_leader().await,
             Some((id, member)) => {
-                let request = PeerRequest::<E>::ReadIndex;
+                // Only now: it has not voted for another leader since the reads that wait began.
+                let Ok(vote) = self.vote().await else { return Err(NotLeader { leader: None }) };
+                let request = PeerRequest::<E>::ReadIndex(vote);
                 let Self { transport, credentials, .. } = self;
                 let reply =
                     call(transport, credentials, id, &member.peer, &request, ROUND_TIMEOUT).await;
@@ -182,7 +186,37 @@ impl<E: Environment, T: Transport> Node<E, T> {
         }
     }
 
+    /// An index confirmed by this leader and one member that it heard from just now, where two are enough.
+    async fn read_index_by_asking(&self) -> Option<u64> {
+        let other = self.heard_last()?;
+        let request = PeerRequest::<E>::TellVote;
+        let Self { transport, credentials, .. } = self;
+        let peer = &other.1.peer;
+        match call(transport, credentials, other.0, peer, &request, ASK_TIMEOUT).await {
+            Ok(PeerResponse::TellVote(vote)) => self.read_index_with(other.0, vote).await,
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// The voter that this leader has heard from last, if two can be a quorum.
+    fn heard_last(&self) -> Option<(NodeId, Member)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = &metrics.membership_config;
+        if !(2..=3).contains(&membership.voter_ids().count()) {
+            return None;
+        }
+        let heard = metrics.heartbeat.as_ref()?;
+        let others = membership.voter_ids().filter(|id| *id != self.id());
+        let times = others.filter_map(|id| Some((**heard.get(&id)?.as_ref()?, id)));
+        let (_, id) = times.max()?;
+        membership.get_node(&id).map(|member| (id, member.clone()))
+    }
+
     async fn read_index_as_leader(&self) -> Result<u64, NotLeader> {
+        if let Some(index) = self.read_index_by_asking().await {
+            return Ok(index);
+        }
         let round = self.raft.get_read_linearizer(LinearizerOption::from(ReadPolicy::ReadIndex));
         match TypeConfig::<E>::timeout(ROUND_TIMEOUT, round).await {
             Ok(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
@@ -197,8 +231,27 @@ impl<E: Environment, T: Transport> Node<E, T> {
         }
     }
 
-    /// An index for a read of another member; shares the rounds of this node's own reads.
-    pub(super) async fn read_index_for_peer(&self) -> Result<u64, NotLeader> {
+    /// The vote, asked of the core, which knows of a later one before anybody else does.
+    pub(super) async fn vote(&self) -> Result<Vote, Fatal<TypeConfig<E>>> {
+        self.raft.with_raft_state(|state| *state.vote_ref()).await
+    }
+
+    async fn read_index_with(&self, other: NodeId, vote: Vote) -> Option<u64> {
+        let leader = self.id();
+        let found = move |state: &RaftState<_>| index_of_two::<E>(state, leader, other, vote);
+        self.raft.with_raft_state(found).await.ok().flatten()
+    }
+
+    /// An index for reads of another member, which had this vote after they began. Shares the rounds of
+    /// this node's own reads where that vote and this node's are not enough.
+    pub(super) async fn read_index_for_peer(
+        &self,
+        from: NodeId,
+        vote: Vote,
+    ) -> Result<u64, NotLeader> {
+        if let Some(index) = self.read_index_with(from, vote).await {
+            return Ok(index);
+        }
         if !self.is_leader() {
             return Err(NotLeader { leader: self.leader() });
         }
@@ -208,6 +261,34 @@ impl<E: Environment, T: Transport> Node<E, T> {
         }
         waiting.await.unwrap_or(Err(NotLeader { leader: None }))
     }
+}
+
+/// The index that a linearizable read must have, as far as two votes can tell.
+///
+/// A round asks a quorum whether it still follows this leader (Raft dissertation, 6.4). A member that
+/// asks for an index, or is asked for its vote, says so with its vote: it is this leader's, and was after
+/// the reads began. If it and the leader are a quorum, nobody else can have been elected by then, and no write can have been
+/// confirmed that this leader did not commit. In a cluster of three that spares the round.
+fn index_of_two<E: Environment>(
+    state: &RaftState<TypeConfig<E>>,
+    leader: NodeId,
+    other: NodeId,
+    vote: Vote,
+) -> Option<u64> {
+    if *state.vote_ref() != vote || !vote.is_committed() || vote.leader_id().node_id != leader {
+        return None;
+    }
+    // Before its own first entry is committed a leader does not know what was.
+    let committed = state.local_committed()?;
+    if committed.committed_leader_id() != vote.leader_id() {
+        return None;
+    }
+    let membership = state.membership_state.effective();
+    let is_quorum = membership.get_joint_config().iter().all(|voters| {
+        let both = usize::from(voters.contains(&leader)) + usize::from(voters.contains(&other));
+        both > voters.len() / 2
+    });
+    is_quorum.then(|| committed.index())
 }
 
 /// Runs read index rounds, one after the other, each for all reads that wait when it begins. A read

@@ -262,7 +262,8 @@ fn may_arrive_twice(body: &[u8]) -> bool {
         ) => true,
         Ok(PeerRequest::Propose(all)) => all.iter().all(|one| one.key.is_some()),
         Ok(
-            PeerRequest::ReadIndex
+            PeerRequest::ReadIndex(_)
+            | PeerRequest::TellVote
             | PeerRequest::Status
             | PeerRequest::Hello
             | PeerRequest::Adopt(_)
@@ -285,7 +286,8 @@ pub(crate) fn leader_in(request: &PeerRequest<Sim>) -> Option<(u64, NodeId)> {
         PeerRequest::Vote(_)
         | PeerRequest::PreVote(_)
         | PeerRequest::TransferLeader(_)
-        | PeerRequest::ReadIndex
+        | PeerRequest::ReadIndex(_)
+        | PeerRequest::TellVote
         | PeerRequest::Propose(_)
         | PeerRequest::Status
         | PeerRequest::Hello

@@ -22,13 +22,13 @@ use pygmy_storage::{
 
 use super::{
     Api,
-    extract::{self, Json, Params},
+    extract::{self, Json, Params, before_the_log},
     items::Ranges,
     openapi, orders, render,
     respond::{self, json, rejection, written},
 };
 use crate::{
-    api::{self, BATCH_LINES_MAX, OrderResultStatus, WriteOutcome, header},
+    api::{self, BATCH_LINES_MAX, OrderResultStatus, header},
     http::problem::{ApiError, Code},
 };
 
@@ -67,12 +67,11 @@ pub(super) async fn create(
     params: Params,
     body: Result<Json<api::NewOrderBatch>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let batch = (|| {
+    let batch = before_the_log(|| {
         params.finish()?;
         let Json(body) = body?;
         read(body, &headers, api.settings.max_batch_orders)
-    })();
-    let batch = batch.map_err(|e: ApiError| e.outcome(WriteOutcome::NotApplied))?;
+    })?;
     match batch.atomic {
         true => place_together(&api, &headers, batch).await,
         false => place_separately(&api, &headers, batch).await,

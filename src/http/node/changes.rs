@@ -8,7 +8,7 @@ use axum::{
 };
 use http::{
     HeaderMap, HeaderValue, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE},
+    header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE},
 };
 use pygmy_raft::changes::{Change, ChangeKind, ChangePage, Changes};
 use pygmy_storage::command::LogIndex;
@@ -16,6 +16,7 @@ use pygmy_storage::command::LogIndex;
 use super::{
     Api, Node,
     extract::Params,
+    feed::Form,
     openapi,
     respond::{json, read_history, read_history_now},
 };
@@ -156,7 +157,8 @@ async fn feed(
     };
     params.finish()?;
     let after = last_seen.or(after).unwrap_or_else(|| api.node.view().index());
-    let body = match api.feeds.follow(kinds, after).await {
+    let gzip = event_stream::takes_gzip(headers);
+    let body = match api.feeds.follow(Form { kinds, gzip }, after).await {
         Ok(body) => body,
         Err(error) => return Ok(gone(api, error)),
     };
@@ -164,6 +166,9 @@ async fn feed(
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_EVENTS));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
     Ok(at(response, after))
 }
 
@@ -199,21 +204,18 @@ pub(super) async fn read(
     }
 }
 
-/// Writes changes of these kinds as events, one for each log index, and notes where each begins.
-pub(super) fn render(
-    changes: &[Change],
-    kinds: Kinds,
-    bytes: &mut Vec<u8>,
-    events: &mut Vec<(LogIndex, usize)>,
-) {
+/// Writes changes of these kinds as events, one for each log index, and gives the first index.
+pub(super) fn render(changes: &[Change], kinds: Kinds, bytes: &mut Vec<u8>) -> Option<LogIndex> {
+    let mut begin = None;
     for changes in changes.chunk_by(|a, b| a.index == b.index) {
         let wanted = changes.iter().filter(|change| kinds.has(change.kind));
         let wanted: Vec<api::Change> = wanted.map(shown).collect();
         let Some(first) = wanted.first() else { continue };
-        events.push((first.index, bytes.len()));
+        begin = begin.or(Some(first.index));
         bytes.extend_from_slice(format!("id: {}\ndata: ", first.index).as_bytes());
         serde_json::to_writer(&mut *bytes, &wanted)
             .expect("a change has string keys and plain values only, and memory takes it");
         bytes.extend_from_slice(b"\n\n");
     }
+    begin
 }

@@ -29,6 +29,11 @@ use crate::{
     http::problem::{ApiError, Code},
 };
 
+/// Reads a write as far as the request alone can be read: what is wrong with it was not applied.
+pub(super) fn before_the_log<T>(read: impl FnOnce() -> Result<T, ApiError>) -> Result<T, ApiError> {
+    read().map_err(|error| error.outcome(WriteOutcome::NotApplied))
+}
+
 /// A JSON body, read strictly: unknown fields, wrong types and trailing bytes are refused, each with
 /// a pointer to the place.
 pub(super) struct Json<T>(pub(super) T);

@@ -18,14 +18,14 @@ use pygmy_storage::{
 
 use super::{
     Api,
-    extract::{self, Id, Json, MergePatch, Params},
+    extract::{self, Id, Json, MergePatch, Params, before_the_log},
     listing, openapi, render,
     respond::{self, json as json_reply, rejection, written},
 };
 use crate::{
     api::{
         self, AMOUNT_MAX, Consistency, FieldError, REFERENCE_BYTES_MAX, TITLE_BYTES_MAX,
-        TOPIC_BYTES_MAX, WriteOutcome,
+        TOPIC_BYTES_MAX,
     },
     http::problem::{ApiError, Code},
 };
@@ -226,13 +226,12 @@ pub(super) async fn create(
     params: Params,
     body: Result<Json<api::NewItem>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let command = (|| {
+    let command = before_the_log(|| {
         params.finish()?;
         let Json(api::NewItem { title, topic, price_cents, stock }) = body?;
         check_item(Some(&title), Some(&topic), Some(price_cents), Some(stock))?;
         Ok(Command::CreateItem(CreateItem { title, topic, price_cents, stock }))
-    })();
-    let command = command.map_err(|e: ApiError| e.outcome(WriteOutcome::NotApplied))?;
+    })?;
     let reply = api.write(&headers, command).await?;
     Ok(item_reply(&reply))
 }
@@ -273,7 +272,7 @@ pub(super) async fn put(
     params: Params,
     body: Result<Json<api::PutItem>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let command = (|| {
+    let command = before_the_log(|| {
         params.finish()?;
         let Json(body) = body?;
         check_item(Some(&body.title), Some(&body.topic), Some(body.price_cents), body.stock)?;
@@ -285,8 +284,7 @@ pub(super) async fn put(
             stock: body.stock,
             precondition: extract::precondition(&headers, true)?,
         }))
-    })();
-    let command = command.map_err(|e: ApiError| e.outcome(WriteOutcome::NotApplied))?;
+    })?;
     let reply = api.write(&headers, command).await?;
     Ok(item_reply(&reply))
 }
@@ -354,7 +352,7 @@ pub(super) async fn change_stock(
     params: Params,
     body: Result<Json<api::ChangeStock>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let command = (|| {
+    let command = before_the_log(|| {
         params.finish()?;
         let Json(body) = body?;
         let (change, reason) = check_change(&body)?;
@@ -365,8 +363,7 @@ pub(super) async fn change_stock(
             reference: body.reference,
             precondition: extract::precondition(&headers, false)?,
         }))
-    })();
-    let command = command.map_err(|e: ApiError| e.outcome(WriteOutcome::NotApplied))?;
+    })?;
     let reply = api.write(&headers, command).await?;
     Ok(changed_reply(&reply))
 }
@@ -428,14 +425,13 @@ pub(super) async fn patch(
     params: Params,
     body: Result<MergePatch<api::PatchItem>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let command = (|| {
+    let command = before_the_log(|| {
         params.finish()?;
         let MergePatch(api::PatchItem { title, topic, price_cents }) = body?;
         check_item(title.as_deref(), topic.as_deref(), price_cents, None)?;
         let precondition = extract::precondition(&headers, false)?;
         Ok(Command::PatchItem(PatchItem { id, title, topic, price_cents, precondition }))
-    })();
-    let command = command.map_err(|e: ApiError| e.outcome(WriteOutcome::NotApplied))?;
+    })?;
     let reply = api.write(&headers, command).await?;
     Ok(changed_reply(&reply))
 }
@@ -467,12 +463,11 @@ pub(super) async fn delete(
     headers: HeaderMap,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let command = (|| {
+    let command = before_the_log(|| {
         params.finish()?;
         let precondition = extract::precondition(&headers, false)?;
         Ok(Command::DeleteItem(DeleteItem { id, precondition }))
-    })();
-    let command = command.map_err(|e: ApiError| e.outcome(WriteOutcome::NotApplied))?;
+    })?;
     let reply = api.write(&headers, command).await?;
     Ok(match &reply.applied.outcome {
         Outcome::Deleted { .. } => written(&reply, StatusCode::NO_CONTENT.into_response()),

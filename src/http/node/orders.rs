@@ -16,7 +16,7 @@ use pygmy_storage::{
 
 use super::{
     Api,
-    extract::{self, Id, Json, JsonOrNothing, Params},
+    extract::{self, Id, Json, JsonOrNothing, Params, before_the_log},
     items::Ranges,
     openapi, render,
     respond::{self, Answer, json, rejection, written},
@@ -54,15 +54,14 @@ pub(super) async fn create(
     params: Params,
     body: Result<Json<api::NewOrder>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let command = (|| {
+    let command = before_the_log(|| {
         params.finish()?;
         let Json(body) = body?;
         let mut ranges = Ranges::default();
         check(&body, "", &mut ranges);
         ranges.finish()?;
         Ok(Command::PlaceOrder(plain_order(body)))
-    })();
-    let command = command.map_err(|e: ApiError| e.outcome(WriteOutcome::NotApplied))?;
+    })?;
     let reply = api.write(&headers, command).await?;
     Ok(ordered(&reply))
 }

@@ -10,13 +10,13 @@ use pygmy_storage::command::{self, Command, Outcome, Precondition};
 
 use super::{
     Api,
-    extract::{self, Json, Params},
+    extract::{self, Json, Params, before_the_log},
     items::{Ranges, etag},
     openapi,
     respond::{self, json as json_reply, rejection, written},
 };
 use crate::{
-    api::{self, Consistency, WriteOutcome, policy_range as range},
+    api::{self, Consistency, policy_range as range},
     http::problem::ApiError,
 };
 
@@ -83,14 +83,12 @@ pub(super) async fn put(
     params: Params,
     body: Result<Json<api::Policy>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let checked = (|| {
+    let (settings, precondition) = before_the_log(|| {
         params.finish()?;
         let Json(settings) = body?;
         check(&settings)?;
         Ok((settings, extract::precondition(&headers, false)?))
-    })();
-    let (settings, precondition) =
-        checked.map_err(|e: ApiError| e.outcome(WriteOutcome::NotApplied))?;
+    })?;
     let policy = policy(&settings);
     let command = match precondition {
         Precondition::Version(version) => Command::SetPolicyIf { version, policy },
@@ -133,12 +131,11 @@ pub(super) async fn set_maintenance(
     params: Params,
     body: Result<Json<api::Maintenance>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let command = (|| {
+    let command = before_the_log(|| {
         params.finish()?;
         let Json(api::Maintenance { on }) = body?;
         Ok(Command::SetMaintenance(on))
-    })();
-    let command = command.map_err(|e: ApiError| e.outcome(WriteOutcome::NotApplied))?;
+    })?;
     let reply = api.write(&headers, command).await?;
     Ok(match &reply.applied.outcome {
         Outcome::MaintenanceSet(on) => {

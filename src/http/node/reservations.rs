@@ -13,7 +13,7 @@ use pygmy_storage::{
 
 use super::{
     Api,
-    extract::{self, Id, Json, Params},
+    extract::{self, Id, Json, Params, before_the_log},
     items::Ranges,
     openapi, orders, render,
     respond::{self, json, rejection, written},
@@ -49,7 +49,7 @@ pub(super) async fn create(
     params: Params,
     body: Result<Json<api::NewReservation>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let command = (|| {
+    let command = before_the_log(|| {
         params.finish()?;
         let Json(body) = body?;
         check(&body)?;
@@ -60,8 +60,7 @@ pub(super) async fn create(
             customer: body.customer,
             reference: body.reference,
         }))
-    })();
-    let command = command.map_err(|e: ApiError| e.outcome(WriteOutcome::NotApplied))?;
+    })?;
     Ok(reserved(&api.write(&headers, command).await?, StatusCode::CREATED))
 }
 

@@ -265,9 +265,29 @@ pub(super) fn write_error(error: &WriteError) -> ApiError {
     ApiError::new(code, detail).outcome(outcome)
 }
 
+/// Why a write was refused, and where it is not plain, what to do next.
+fn detail(rejection: &Rejection) -> String {
+    let mut detail = rejection.to_string();
+    if let Some(first) = detail.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    let next = match rejection {
+        Rejection::PriceChanged { .. } => " Show the new price before you order again.",
+        Rejection::VersionMismatch { current: Some(_) } => " Read it again before you change it.",
+        Rejection::KeyReused => " Take a new key for a new request.",
+        Rejection::TooManyReservations { .. } => " Try again when some have ended.",
+        Rejection::WrongState(WrongState::ItemReserved { .. }) => {
+            " Try again when they are confirmed, released or over."
+        }
+        Rejection::Maintenance => " Nothing was changed; try again later.",
+        _ => "",
+    };
+    format!("{detail}.{next}")
+}
+
 /// The error of a write that was refused by its outcome.
 pub(super) fn rejection(rejection: &Rejection) -> ApiError {
-    let detail = format!("{rejection}.");
+    let detail = detail(rejection);
     let error = match rejection {
         Rejection::UnknownItem { line, item } => {
             ApiError::new(Code::NotFound, detail).item(*item).line(*line as usize)

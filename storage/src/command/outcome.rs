@@ -187,7 +187,7 @@ pub enum Rejection {
         current_cents: u64,
     },
     /// A precondition does not hold.
-    #[error("the precondition does not hold; the version is {current:?}")]
+    #[error("the precondition does not hold: {}", in_words(*.current))]
     VersionMismatch {
         /// The version of the item or of the policy, `None` when it does not exist.
         current: Option<LogIndex>,
@@ -242,6 +242,11 @@ pub enum Rejection {
     /// Maintenance is on. Never remembered under a key.
     #[error("the store is in maintenance")]
     Maintenance,
+}
+
+fn in_words(current: Option<LogIndex>) -> String {
+    current
+        .map_or_else(|| "it does not exist".to_owned(), |index| format!("the version is {index}"))
 }
 
 /// What does not allow it.

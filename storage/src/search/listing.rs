@@ -1,15 +1,11 @@
-//! Pages of items that are filtered, searched and sorted.
+//! Which items are asked for, and in which order.
 
-use std::{cmp::Ordering, collections::BinaryHeap, ops::RangeInclusive, sync::Arc};
+use std::{cmp::Ordering, sync::Arc};
 
-use super::{
-    fold::{compare_title, query_words, title_key},
-    index::{Index, has_words},
-};
+use super::fold::{compare_title, each_word, query_words, title_key};
 use crate::{
     catalog::{Item, ItemId},
     codec,
-    query::View,
 };
 
 /// The longest text of a search, in bytes of UTF-8.
@@ -67,7 +63,11 @@ impl Words {
     }
 
     pub(super) fn are_in(&self, item: &Item) -> bool {
-        has_words(item, &self.0)
+        let mut missing: Vec<&String> = self.0.iter().collect();
+        for text in [&item.title, &item.topic] {
+            each_word(text, |word| missing.retain(|prefix| !word.starts_with(prefix.as_str())));
+        }
+        missing.is_empty()
     }
 }
 
@@ -124,7 +124,7 @@ impl Sort {
     }
 
     /// Compares an item with a place in this order.
-    fn compare(self, item: &Item, position: &Position) -> Ordering {
+    pub(super) fn compare(self, item: &Item, position: &Position) -> Ordering {
         let by_key = match (&position.key, self.by) {
             (SortKey::Text(key), SortBy::Title) => compare_title(&item.title, key),
             (key, _) => self.key(item).cmp(key),
@@ -196,133 +196,36 @@ impl Listing {
         }
     }
 
-    /// Whether the page can take long: everything that matches is looked at before the first row is
-    /// known. At a million matches that is some tenths of a second, so it is no work for a thread
-    /// that serves others.
+    /// Whether the page can take long: some milliseconds, or where there is no index yet, and by the
+    /// last change always, a look at each item. At a million that is some tenths of a second, so it
+    /// is no work for a thread that serves others.
     pub fn is_long(&self) -> bool {
         self.sort.by != SortBy::Id || self.words.is_some() || self.in_stock.is_some()
     }
 
-    fn is_wanted(&self, item: &Item) -> bool {
+    /// Whether an item has what is asked for besides the words.
+    pub(super) fn wants(&self, item: &Item) -> bool {
+        self.topic.as_deref().is_none_or(|topic| *item.topic == *topic) && self.wants_stock(item)
+    }
+
+    /// Whether an item is in stock, or is not, as is asked for.
+    pub(super) fn wants_stock(&self, item: &Item) -> bool {
         self.in_stock.is_none_or(|wanted| (item.available() > 0) == wanted)
     }
 }
 
-impl View {
-    /// A page of a listing, of the items after a place in it.
-    ///
-    /// The index must have been taken before the view, and makes no difference to the answer: without
-    /// one, or with one that says nothing of this view, every item is looked at. In the order of
-    /// numbers the work ends with the page; in any other all that matches is ordered first.
-    pub fn listing(
-        &self,
-        index: Option<&Index>,
-        listing: &Listing,
-        after: Option<&Position>,
-        limit: usize,
-    ) -> ListingPage {
-        let (by, descending) = (listing.sort.by, listing.sort.descending);
-        let empty = ListingPage { rows: Vec::new(), next: None };
-        let range = match (by, after.map(|position| position.id)) {
-            (SortBy::Id, Some(id)) if descending => id.checked_sub(1).map(|last| 0..=last),
-            (SortBy::Id, Some(id)) => id.checked_add(1).map(|first| first..=ItemId::MAX),
-            _ => Some(0..=ItemId::MAX),
-        };
-        let Some(range) = range else { return empty };
-        let search = match (&listing.words, index) {
-            (Some(words), Some(index)) => index.search(&self.state, words),
-            (Some(_), None) | (None, _) => None,
-        };
-        let topic = listing.topic.as_deref();
-        let of_topic = |item: &&Arc<Item>| topic.is_none_or(|topic| *item.topic == *topic);
-        let topic_count =
-            topic.map(|topic| self.state.topics.get(topic).map_or(0, |ids| ids.len()));
-        let select = |items: &mut dyn Iterator<Item = &Arc<Item>>| {
-            let mut wanted = items.filter(|item| listing.is_wanted(item));
-            match by {
-                SortBy::Id => first(&mut wanted, limit),
-                SortBy::Title | SortBy::Price | SortBy::Updated => {
-                    least(&mut wanted, listing.sort, after, limit)
-                }
-            }
-        };
-        match (&listing.words, &search) {
-            (None, _) => select(&mut *self.walk(topic, &range, descending)),
-            (Some(words), None) => {
-                let walk = self.walk(topic, &range, descending);
-                select(&mut walk.filter(|item| words.are_in(item)))
-            }
-            // Few items have the topic: they are looked up, not those with the words.
-            (Some(_), Some(search)) if topic_count.is_some_and(|n| n < search.candidates()) => {
-                let walk = self.walk(topic, &range, descending);
-                select(&mut walk.filter(|item| search.matches(item)))
-            }
-            (Some(_), Some(search)) => {
-                let found = search.ids(&range, descending);
-                select(&mut found.filter_map(|id| self.item(id)).filter(of_topic))
-            }
-        }
-    }
-
-    /// The items of a topic or all, with numbers in a range, in order or in reverse.
-    fn walk(
-        &self,
-        topic: Option<&str>,
-        range: &RangeInclusive<ItemId>,
-        descending: bool,
-    ) -> Box<dyn Iterator<Item = &Arc<Item>> + '_> {
-        let Some(topic) = topic else {
-            let items = self.state.items.range(range.clone()).map(|(_, item)| item);
-            return if descending { Box::new(items.rev()) } else { Box::new(items) };
-        };
-        let Some(ids) = self.state.topics.get(topic) else { return Box::new(std::iter::empty()) };
-        let items = ids.range(range.clone()).filter_map(|id| self.item(*id));
-        if descending { Box::new(items.rev()) } else { Box::new(items) }
-    }
-}
-
-/// The first items of what comes in the order of the page.
-fn first(items: &mut dyn Iterator<Item = &Arc<Item>>, limit: usize) -> ListingPage {
-    let mut rows: Vec<Arc<Item>> = items.take(limit + 1).cloned().collect();
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let last = rows.last().filter(|_| more);
-    let next = last.map(|item| Position { key: SortKey::Number(item.id), id: item.id });
-    ListingPage { rows, next }
-}
-
-/// The items that come first in an order, after a place in it, of what comes in any.
-fn least(
-    items: &mut dyn Iterator<Item = &Arc<Item>>,
-    sort: Sort,
-    after: Option<&Position>,
-    limit: usize,
-) -> ListingPage {
-    // One more than the page, so that it is known whether there is a next one.
-    let mut kept: BinaryHeap<Ranked> = BinaryHeap::with_capacity(limit.min(1024) + 1);
-    for item in items {
-        let is_after = after.is_none_or(|position| sort.compare(item, position).is_gt());
-        let last = kept.peek().filter(|_| kept.len() > limit);
-        if is_after && last.is_none_or(|last| sort.compare(item, &last.position).is_lt()) {
-            if kept.len() > limit {
-                kept.pop();
-            }
-            let position = Position { key: sort.key(item), id: item.id };
-            kept.push(Ranked { sort, position, item: item.clone() });
-        }
-    }
-    let more = kept.len() > limit;
-    let mut ranked = kept.into_sorted_vec();
-    ranked.truncate(limit);
-    let next = ranked.last().filter(|_| more).map(|last| last.position.clone());
-    ListingPage { rows: ranked.into_iter().map(|ranked| ranked.item).collect(), next }
-}
-
 /// An item with its place in the page.
-struct Ranked {
+pub(super) struct Ranked {
     sort: Sort,
-    position: Position,
-    item: Arc<Item>,
+    pub(super) position: Position,
+    pub(super) item: Arc<Item>,
+}
+
+impl Ranked {
+    pub(super) fn new(sort: Sort, item: &Arc<Item>) -> Self {
+        let position = Position { key: sort.key(item), id: item.id };
+        Self { sort, position, item: item.clone() }
+    }
 }
 
 impl Ord for Ranked {

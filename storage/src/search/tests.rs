@@ -1,180 +1,15 @@
 //! Listings against a plain reading of what they promise, on random catalogs, with indexes that are
 //! as far as chance would have it.
 
+mod catalog;
+
 use std::{collections::BTreeSet, sync::Arc};
 
-use rand::{Rng, SeedableRng, seq::IndexedRandom};
-use rand_chacha::ChaCha8Rng;
+use rand::Rng;
 
-use super::{Index, Listing, Position, QueryError, Sort, SortBy, SortKey, Words, fold};
-use crate::{
-    catalog::{Item, ItemId},
-    engine::MemoryEngine,
-    history::History,
-    query::View,
-    state::State,
-};
-
-const WORDS: [&str; 24] = [
-    "Straße",
-    "strasse",
-    "STRAND",
-    "Oberhausen",
-    "über",
-    "Uber",
-    "the",
-    "The",
-    "théâtre",
-    "of",
-    "Ol",
-    "Łódź",
-    "lodge",
-    "Crème",
-    "Cre\u{300}me",
-    "ﬁnal",
-    "finale",
-    "C++",
-    "O'Reilly",
-    "42",
-    "4²",
-    "東京大学",
-    "大学院",
-    "-",
-];
-const TOPICS: [&str; 4] = ["Misc", "Reisen über Land", "東京", "Études"];
-const QUERIES: [&str; 22] = [
-    "s",
-    "str",
-    "ober stra",
-    "STRASSE",
-    "uber",
-    "the of",
-    "t",
-    "theatre the",
-    "o",
-    "o o",
-    "lod",
-    "łódź misc",
-    "creme",
-    "fina 4",
-    "c",
-    "reilly",
-    "42",
-    "大学",
-    "学",
-    "東京 s",
-    "e e e",
-    "zz",
-];
-
-struct Store {
-    state: State,
-    random: ChaCha8Rng,
-    index: Option<Index>,
-}
-
-impl Store {
-    fn new(seed: u64) -> Self {
-        let random = ChaCha8Rng::seed_from_u64(seed);
-        Self { state: State::default(), random, index: None }
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        *from.choose(&mut self.random).unwrap()
-    }
-
-    fn view(&self) -> View {
-        let history = History::new(Arc::new(MemoryEngine::new()));
-        View { state: self.state.clone(), history: Arc::new(history) }
-    }
-
-    fn put(&mut self, id: ItemId) {
-        let title: Vec<&str> =
-            (0..self.random.random_range(1..5)).map(|_| self.pick(&WORDS)).collect();
-        let stock = self.random.random_range(0..3);
-        let mut item = Item {
-            id,
-            title: title.join(" ").into(),
-            topic: self.pick(&TOPICS).into(),
-            price_cents: self.random.random_range(0..5),
-            stock,
-            reserved: self.random.random_range(0..=stock),
-            received: stock,
-            sold: 0,
-            written_off: 0,
-            version: 1,
-            created_index: 1,
-            created_ms: 0,
-            updated_ms: self.random.random_range(0..5),
-        };
-        if let Some(before) = self.state.items.get(&id)
-            && self.random.random_bool(0.3)
-        {
-            // The words stay.
-            (item.title, item.topic) = (before.title.clone(), before.topic.clone());
-        }
-        self.state.put_item(Arc::new(item));
-    }
-
-    fn remove(&mut self, id: ItemId) {
-        if let Some(item) = self.state.items.remove(&id) {
-            self.state.topics.get_mut(&item.topic).unwrap().remove(&id);
-            self.state.retitled.push(id);
-        }
-    }
-
-    fn change(&mut self, id: ItemId) {
-        if self.random.random_bool(0.2) { self.remove(id) } else { self.put(id) }
-    }
-
-    fn advance(&mut self) {
-        if let Some(index) = Index::advance(self.index.as_ref(), &self.state) {
-            self.index = Some(index);
-        }
-    }
-
-    fn listing(&mut self) -> (Listing, Option<&'static str>) {
-        let by = self.pick(&[SortBy::Id, SortBy::Title, SortBy::Price, SortBy::Updated]);
-        let sort = Sort { by, descending: self.random.random() };
-        let query = self.random.random_bool(0.8).then(|| self.pick(&QUERIES));
-        let listing = Listing {
-            topic: self.random.random_bool(0.3).then(|| self.pick(&TOPICS).to_owned()),
-            words: query.map(|text| Words::parse(text).unwrap()),
-            in_stock: self.random.random_bool(0.3).then(|| self.random.random()),
-            sort,
-        };
-        (listing, query)
-    }
-}
-
-/// What a listing is to give, by reading every item.
-fn expected(state: &State, listing: &Listing, query: Option<&str>) -> Vec<ItemId> {
-    let matches = |item: &Item| {
-        let text = fold(&format!("{} {}", item.title, item.topic));
-        let runs: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).collect();
-        let query = fold(query.unwrap_or_default());
-        let mut words = query.split(' ').filter(|word| !word.is_empty());
-        words.all(|word| {
-            runs.iter().any(|run| run.starts_with(word) || (!word.is_ascii() && run.contains(word)))
-        })
-    };
-    let wanted = |item: &Item| {
-        listing.topic.as_deref().is_none_or(|topic| topic == &*item.topic)
-            && listing.in_stock.is_none_or(|wanted| wanted == (item.stock > item.reserved))
-            && matches(item)
-    };
-    let mut items: Vec<&Arc<Item>> = state.items.values().filter(|item| wanted(item)).collect();
-    items.sort_by_key(|item| match listing.sort.by {
-        SortBy::Id => (String::new(), 0, item.id),
-        SortBy::Title => (fold(&item.title), 0, item.id),
-        SortBy::Price => (String::new(), item.price_cents, item.id),
-        SortBy::Updated => (String::new(), item.updated_ms, item.id),
-    });
-    if listing.sort.descending {
-        items.reverse();
-    }
-    items.into_iter().map(|item| item.id).collect()
-}
+use self::catalog::{Store, expected, places};
+use super::{Index, Listing, Position, QueryError, Sort, SortKey, Words};
+use crate::catalog::{Item, ItemId};
 
 /// Goes through all pages, and does something between two.
 fn walk(
@@ -222,7 +57,7 @@ fn a_listing_is_what_reading_every_item_gives() {
             }
             if store.random.random_bool(0.02) {
                 // As after an install: another state, of which the index says nothing.
-                store.state.retitled = super::Retitled::default();
+                store.state.relisted = super::Relisted::default();
             }
             let (listing, query) = store.listing();
             let limit = store.pick(&[1, 7, 50, 1000]);
@@ -257,6 +92,68 @@ fn what_does_not_change_is_listed_once_while_other_items_change() {
         seen.retain(steady);
         assert_eq!(seen, before, "seed {seed}, {query:?}, {listing:?}");
     }
+}
+
+#[test]
+fn a_page_after_any_place_is_what_comes_next() {
+    for seed in 0..10 {
+        let mut store = Store::new(2000 + seed);
+        // So many that a walk meets all ways in which it tests an item.
+        let many = store.pick(&[300, 1500]);
+        (0..many).for_each(|id| store.put(id));
+        store.advance();
+        // Places of items as they were: since then some changed, went, or came again.
+        let mut places_before: Vec<(Listing, Option<&'static str>, Position)> = Vec::new();
+        for round in 0..40 {
+            let (listing, query) = match round % 4 {
+                0 => store.listing(),
+                _ => store.listing_in_kept_order(),
+            };
+            let found = places(&store.state, &listing, query);
+            if !found.is_empty() {
+                let place = found[store.random.random_range(0..found.len())].clone();
+                places_before.push((listing, query, place));
+            }
+            for _ in 0..store.pick(&[0, 1, 30]) {
+                let id = store.random.random_range(0..many + 10);
+                store.change(id);
+            }
+            if store.random.random_bool(0.5) {
+                store.advance();
+            }
+            let index = store.index.clone().filter(|_| store.random.random_bool(0.9));
+            let at = store.random.random_range(0..places_before.len().max(1));
+            let Some((listing, query, after)) = places_before.get(at).cloned() else { continue };
+            let limit = store.pick(&[1, 20]);
+            let page = store.view().listing(index.as_ref(), &listing, Some(&after), limit);
+            let mut expected = places(&store.state, &listing, query);
+            expected.retain(
+                |place| if listing.sort.descending { *place < after } else { *place > after },
+            );
+            let more = expected.len() > limit;
+            expected.truncate(limit);
+            let next = expected.last().filter(|_| more);
+            assert_eq!(page.next.as_ref(), next, "seed {seed}, {query:?}, {listing:?}");
+            let seen: Vec<ItemId> = page.rows.iter().map(|item| item.id).collect();
+            let expected: Vec<ItemId> = expected.iter().map(|place| place.id).collect();
+            assert_eq!(seen, expected, "seed {seed}, {query:?}, {listing:?}, after {after:?}");
+        }
+    }
+}
+
+#[test]
+fn an_index_need_not_follow_sales() {
+    let mut store = Store::new(3);
+    (0..50).for_each(|id| store.put(id));
+    store.advance();
+    for id in 0..50 {
+        store.sell(id);
+    }
+    assert!(Index::advance(store.index.as_ref(), &store.state).is_none());
+    let mut dearer = Item::clone(&store.state.items[&7]);
+    dearer.price_cents += 1;
+    store.state.put_item(Arc::new(dearer));
+    assert!(Index::advance(store.index.as_ref(), &store.state).is_some());
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod any;
 mod changes;
 mod items;
 mod orders;
+mod policy;
 mod reservations;
 
 use std::sync::Arc;

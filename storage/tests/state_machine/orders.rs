@@ -3,6 +3,8 @@
 use pygmy_storage::{
     command::{CancelOrder, Command, Outcome, Rejection, WrongState},
     orders::OrderStatus,
+    query::OrderFilter,
+    store,
 };
 
 use super::{Machine, cancel, keyed, order, put};
@@ -76,4 +78,48 @@ fn cancellations_that_left_memory_are_found_again() {
     let volume = m.volume.clone();
     drop(m);
     check(&Machine::open(volume).0);
+}
+
+#[test]
+fn pages_of_old_orders_show_how_each_was_taken_back_long_after() {
+    const ORDERS: u64 = 3000;
+    let mut m = Machine::memory();
+    m.run(put(1, 1, 1_000_000));
+    for _ in 1..=ORDERS {
+        m.run(order(&[(1, 1)]));
+    }
+    // Taken back in another order than they came in, so that a page's are in many chunks.
+    let cancelled: Vec<u64> = (0..ORDERS).map(|n| n * 1009 % ORDERS + 1).take(2500).collect();
+    for id in &cancelled {
+        m.run(cancel(&m.view(), *id, Some(&format!("reason {id}"))));
+    }
+    m.checkpoint();
+    assert!(m.history.cancellation_chunk(1).is_ok(), "two chunks have left memory");
+    let check = |m: &Machine| {
+        let (view, mut after, mut seen) = (m.view(), None, 0);
+        loop {
+            let page = view.orders(&OrderFilter::default(), after, 700).unwrap();
+            let found = view.cancellations_of(&page.rows).unwrap();
+            assert_eq!(found.len(), page.rows.len());
+            for (order, found) in page.rows.iter().zip(&found) {
+                let told = found.as_ref().map(|it| (it.order, it.reason.clone().unwrap()));
+                let is_cancelled = cancelled.contains(&order.id);
+                let expected =
+                    is_cancelled.then(|| (order.id, format!("reason {}", order.id).into()));
+                assert_eq!(told, expected, "order {}", order.id);
+                assert_eq!(*found, view.cancellation(order.id).unwrap());
+                seen += 1;
+            }
+            after = page.next_after;
+            if after.is_none() {
+                assert_eq!(seen, ORDERS);
+                return;
+            }
+        }
+    };
+    check(&m);
+    let (file, _) = store::build_snapshot(&*m.volume, &m.view()).unwrap();
+    m.install(&file);
+    check(&m);
+    m.assert_sound();
 }

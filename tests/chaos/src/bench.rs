@@ -17,7 +17,7 @@ use crate::{
     client::Client,
     cluster::{Cluster, ClusterSpec},
     collect,
-    history::{Key, Line, Lines},
+    history::{Key, Line, Lines, Series},
     load::buy_body,
 };
 
@@ -190,7 +190,7 @@ async fn work(
         let start = Instant::now();
         let reply = match spec.operation {
             Operation::Buy => {
-                let key = Key { client: id, number };
+                let key = Key { series: Series::Buy, client: id, number };
                 let lines =
                     Lines::from_slice(&[Line { item, quantity: 1 }]).expect("one line fits");
                 let body = buy_body(key, lines);

@@ -141,6 +141,11 @@ impl Client {
         self.send(node, Method::PUT, path, Some(key), body.into()).await
     }
 
+    /// `DELETE` of a path, from one node.
+    pub async fn delete(&mut self, node: usize, path: &str, key: &str) -> Result<Reply, Failure> {
+        self.send(node, Method::DELETE, path, Some(key), Bytes::new()).await
+    }
+
     async fn send(
         &mut self,
         node: usize,

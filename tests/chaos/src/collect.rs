@@ -1,38 +1,40 @@
-//! Before and after the load: items are put in; what the replicas hold at the end is read out.
+//! Before and after the load: items are put in; at the end what is unknown is asked for again, what is held
+//! runs out, and what the replicas hold is read out.
 //!
 //! All of it through the HTTP interface, and each step with a deadline of its own.
+
+mod read_out;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures_util::future::join_all;
-use pygmy::api::{Item, ItemPage, Order, OrderPage, Verification};
+use pygmy::api::{Item, ReservationPage};
 use rand::{SeedableRng, seq::index};
 use rand_chacha::ChaCha8Rng;
-use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     client::Client,
     cluster::Cluster,
     history::{
-        Attempt, FinalItem, FinalOrder, InitialItem, ItemId, Key, LogIndex, Moment, NodeIndex,
-        Replica, Span, StockChange,
+        Attempt, FollowUp, InitialItem, ItemId, LogIndex, Moment, NodeIndex, Span, StockChange,
     },
-    load::{Shared, buy_body, repeat_until_known},
-    protocol::lines_of,
+    load::{Shared, buy_body, buy_path, repeat_until_known, send_follow_up},
 };
+
+pub use self::read_out::read_out;
 
 /// For one request that should simply work.
 const CALM_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a replica's full check of itself.
-const VERIFY_TIMEOUT: Duration = Duration::from_secs(60);
+/// For the last reservation to run out: far more than any holds.
+const UNHELD_TIMEOUT: Duration = Duration::from_secs(30);
 /// For all replicas to reach the same index.
 const LEVEL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Older buys are not repeated: in a long run the store may have forgotten their keys, as it may by its
+/// Older writes are not repeated: in a long run the store may have forgotten their keys, as it may by its
 /// limit on their number.
 const KEYS_KEPT_NS: u64 = 120_000_000_000;
-/// Buys that are repeated at the same time.
+/// Writes that are repeated at the same time.
 const REPEATERS: usize = 8;
 /// Sendings of one change of stock whose outcome is unknown.
 const SENDINGS_MAX: usize = 200;
@@ -77,45 +79,86 @@ pub async fn settle(cluster: &Cluster, changes: &mut [StockChange], shared: &Sha
     }
 }
 
-/// Sends some of the buys again, from the whole run, with their own keys: what was answered before must be
-/// answered the same way now, after all restarts and snapshots; what was unknown becomes known.
+/// Sends some of the buys and follow-ups again, from the whole run, with their own keys: what was answered
+/// before must be answered the same way now, after all restarts and snapshots; what was unknown becomes
+/// known.
 pub async fn repeat_some(
     cluster: &Cluster,
     attempts: &mut Vec<Attempt>,
+    follow_ups: &mut Vec<FollowUp>,
     most: usize,
     seed: u64,
     shared: &Shared,
 ) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let oldest = Moment(shared.clock.now().0.saturating_sub(KEYS_KEPT_NS));
-    let recent: Vec<Attempt> =
-        attempts.iter().filter(|attempt| attempt.span.start >= oldest).copied().collect();
-    let count = most.min(recent.len() / 10);
-    let chosen = index::sample(&mut rng, recent.len(), count).into_vec();
-    let chosen: Vec<Attempt> = chosen.into_iter().map(|place| recent[place]).collect();
-    let repeated = chosen.chunks(count.div_ceil(REPEATERS).max(1)).enumerate().map(
-        async |(repeater, attempts)| {
-            let mut client = cluster.client(CALM_TIMEOUT);
-            let mut repeated = Vec::with_capacity(attempts.len());
-            for (turn, attempt) in attempts.iter().enumerate() {
-                let node = (repeater + turn) % cluster.len();
-                repeated.push(repeat(*attempt, node, &mut client, shared).await);
-            }
-            repeated
-        },
-    );
-    attempts.extend(join_all(repeated).await.into_iter().flatten());
+    let recent = attempts.iter().filter(|attempt| attempt.span.start >= oldest).copied();
+    let chosen = choose(recent.collect(), most, &mut rng);
+    let again =
+        async |attempt, node, client: &mut Client| repeat(attempt, node, client, shared).await;
+    attempts.extend(repeat_each(cluster, &chosen, again).await);
+    let recent = follow_ups.iter().filter(|sent| sent.span.start >= oldest).copied();
+    let chosen = choose(recent.collect(), most, &mut rng);
+    let again = async |sent: FollowUp, node, client: &mut Client| {
+        send_follow_up(sent.key, sent.of, node, client, &shared.inspector, shared.clock).await
+    };
+    follow_ups.extend(repeat_each(cluster, &chosen, again).await);
+}
+
+/// Some of them, never more than a tenth.
+fn choose<T: Copy>(of: Vec<T>, most: usize, rng: &mut ChaCha8Rng) -> Vec<T> {
+    let chosen = index::sample(rng, of.len(), most.min(of.len() / 10));
+    chosen.into_iter().map(|place| of[place]).collect()
+}
+
+/// Repeats them, a few at a time, on one node after the other.
+async fn repeat_each<T: Copy>(
+    cluster: &Cluster,
+    chosen: &[T],
+    again: impl AsyncFn(T, usize, &mut Client) -> T,
+) -> Vec<T> {
+    let again = &again;
+    let size = chosen.len().div_ceil(REPEATERS).max(1);
+    let repeated = chosen.chunks(size).enumerate().map(async |(repeater, sent)| {
+        let mut client = cluster.client(CALM_TIMEOUT);
+        let mut repeated = Vec::with_capacity(sent.len());
+        for (turn, sent) in sent.iter().enumerate() {
+            let node = (repeater + turn) % cluster.len();
+            repeated.push(again(*sent, node, &mut client).await);
+        }
+        repeated
+    });
+    join_all(repeated).await.into_iter().flatten().collect()
 }
 
 async fn repeat(attempt: Attempt, node: usize, client: &mut Client, shared: &Shared) -> Attempt {
     let Attempt { key, lines, .. } = attempt;
     let start = shared.clock.now();
     let body = buy_body(key, lines);
-    let reply = client.post(node, "/v1/orders", &key.to_string(), body).await;
+    let reply = client.post(node, buy_path(key), &key.to_string(), body).await;
     let span = Span { start, end: shared.clock.now() };
     let asked = reply.as_ref().map_err(|failure| *failure);
     let reply = shared.inspector.borrow_mut().buy(asked, key, lines);
     Attempt { key, lines, node: NodeIndex::new(node), span, reply }
+}
+
+/// Waits until the time of every reservation is up, by what the first node says.
+pub async fn await_unheld(cluster: &Cluster) -> Result<()> {
+    let mut client = cluster.client(CALM_TIMEOUT);
+    let deadline = Instant::now() + UNHELD_TIMEOUT;
+    loop {
+        let path = "/v1/reservations?status=held&limit=1";
+        let reply = client.get(0, path).await.ok().filter(|reply| reply.status == 200);
+        let held = reply.and_then(|reply| reply.json::<ReservationPage>().ok());
+        if held.as_ref().is_some_and(|page| page.reservations.is_empty()) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let seconds = UNHELD_TIMEOUT.as_secs();
+            bail!("something is still reserved {seconds} s after the load: {held:?}");
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Waits until all replicas show the same index, and gives it.
@@ -145,105 +188,4 @@ pub async fn await_level(cluster: &Cluster) -> Result<LogIndex> {
         }
         sleep(Duration::from_millis(100)).await;
     }
-}
-
-/// Reads everything from every replica: from the first one linearizably, from the others as they have it.
-/// What could not be read is told beside.
-pub async fn replicas(cluster: &Cluster) -> (Vec<Replica>, Vec<String>) {
-    let mut replicas = Vec::with_capacity(cluster.len());
-    let mut problems = Vec::new();
-    for node in 0..cluster.len() {
-        let consistency = if node == 0 { "linearizable" } else { "stale" };
-        let mut replica = Replica {
-            name: cluster.name(node).to_owned(),
-            orders: Vec::new(),
-            items: Vec::new(),
-            verification: verify(cluster, node).await.map_err(|error| format!("{error:#}")),
-        };
-        if let Err(error) = read_replica(cluster, node, consistency, &mut replica).await {
-            problems.push(format!("{}: {error:#}", replica.name));
-        }
-        replicas.push(replica);
-    }
-    (replicas, problems)
-}
-
-async fn read_replica(
-    cluster: &Cluster,
-    node: usize,
-    consistency: &str,
-    replica: &mut Replica,
-) -> Result<()> {
-    let mut client = cluster.client(CALM_TIMEOUT);
-    let mut cursor: Option<String> = None;
-    loop {
-        let path = page("orders", consistency, cursor.as_deref());
-        let page: OrderPage = get(&mut client, node, &path).await?;
-        replica.orders.extend(page.orders.iter().map(final_order));
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    loop {
-        let path = page("items", consistency, cursor.as_deref());
-        let page: ItemPage = get(&mut client, node, &path).await?;
-        let items = page.items.iter().map(|item| FinalItem {
-            // A number that is none of ours is as wrong as a missing item.
-            id: ItemId::try_from(item.id).unwrap_or(ItemId::MAX),
-            stock: item.stock,
-            reserved: item.reserved,
-        });
-        replica.items.extend(items);
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            return Ok(());
-        }
-    }
-}
-
-fn page(of: &str, consistency: &str, cursor: Option<&str>) -> String {
-    let cursor = cursor.map(|cursor| format!("&cursor={}", escape(cursor))).unwrap_or_default();
-    format!("/v1/{of}?limit=1000&consistency={consistency}{cursor}")
-}
-
-/// A cursor is opaque: it may hold characters that a query must not.
-fn escape(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
-}
-
-fn final_order(order: &Order) -> FinalOrder {
-    FinalOrder {
-        id: order.id,
-        index: order.index,
-        key: order.reference.as_deref().and_then(|text| text.parse::<Key>().ok()),
-        lines: lines_of(order).unwrap_or_default(),
-        total_cents: order.total_cents,
-    }
-}
-
-async fn verify(cluster: &Cluster, node: usize) -> Result<Verification> {
-    let mut client = cluster.client(VERIFY_TIMEOUT);
-    get(&mut client, node, "/v1/verify").await
-}
-
-async fn get<T: DeserializeOwned>(client: &mut Client, node: usize, path: &str) -> Result<T> {
-    // The cluster is healed, but a leader may still be changing: a few tries.
-    let mut last = String::new();
-    for _ in 0..5 {
-        match client.get(node, path).await {
-            Ok(reply) if reply.status == 200 => {
-                return reply.json().with_context(|| format!("GET {path}: unreadable"));
-            }
-            Ok(reply) => {
-                last = format!("{} {}", reply.status, String::from_utf8_lossy(&reply.body));
-            }
-            Err(failure) => last = format!("{failure:?}"),
-        }
-        sleep(Duration::from_millis(300)).await;
-    }
-    bail!("GET {path}: {last}")
 }

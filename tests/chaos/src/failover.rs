@@ -17,7 +17,7 @@ use crate::{
     client::Client,
     cluster::{Cluster, ClusterSpec},
     collect, gaps,
-    history::{Clock, Key, Line, Lines, Moment},
+    history::{Clock, Key, Line, Lines, Moment, Series},
     load::buy_body,
 };
 
@@ -111,7 +111,7 @@ async fn write(id: u32, writes: Rc<Writes>, mut client: Client) {
     let mut number = 0;
     while !writes.stop.get() {
         number += 1;
-        let key = Key { client: id, number };
+        let key = Key { series: Series::Buy, client: id, number };
         let item = (id * 31 + number) % ITEMS + 1;
         let lines = Lines::from_slice(&[Line { item, quantity: 1 }]).expect("one line fits");
         let body = buy_body(key, lines);

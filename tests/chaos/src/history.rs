@@ -3,10 +3,15 @@
 //! Records hold facts only, no opinion: whether a reply was right is for [`crate::check`] to say.
 //! They are small and flat, because a long run keeps millions of them in memory.
 
+mod follow_up;
+
 use std::{fmt, str::FromStr, time::Instant};
 
 use pygmy::api::Verification;
 
+pub use self::follow_up::{
+    End, FinalReservation, FollowUp, FollowUpReply, LogTimeMs, Movement, MovementKind, Standing,
+};
 use crate::protocol::Complaints;
 
 /// An index of the replicated log.
@@ -81,18 +86,50 @@ pub struct Span {
     pub end: Moment,
 }
 
-/// An idempotency key. It is the order's `reference` too, so that doubles show in the order book.
+/// What a key was used for: its first letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Series {
+    /// An order.
+    Buy,
+    /// A reservation.
+    Hold,
+    /// The cancellation of an order.
+    Cancel,
+    /// The confirmation of a reservation.
+    Confirm,
+    /// The release of a reservation.
+    Release,
+}
+
+impl Series {
+    const ALL: [Self; 5] = [Self::Buy, Self::Hold, Self::Cancel, Self::Confirm, Self::Release];
+
+    fn letter(self) -> char {
+        match self {
+            Self::Buy => 'b',
+            Self::Hold => 'h',
+            Self::Cancel => 'c',
+            Self::Confirm => 'f',
+            Self::Release => 'r',
+        }
+    }
+}
+
+/// An idempotency key. That of an order or a reservation is its `reference` too, so that doubles show in
+/// the books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// The buyer.
+    /// What it was used for.
+    pub series: Series,
+    /// Who used it.
     pub client: u32,
-    /// The buyer's own count of buys.
+    /// The client's own count.
     pub number: u32,
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "b{}-{}", self.client, self.number)
+        write!(out, "{}{}-{}", self.series.letter(), self.client, self.number)
     }
 }
 
@@ -100,8 +137,11 @@ impl FromStr for Key {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (client, number) = text.strip_prefix('b').and_then(|t| t.split_once('-')).ok_or(())?;
+        let letter = text.chars().next().ok_or(())?;
+        let series = Series::ALL.into_iter().find(|series| series.letter() == letter).ok_or(())?;
+        let (client, number) = text[1..].split_once('-').ok_or(())?;
         Ok(Self {
+            series,
             client: client.parse().map_err(|_| ())?,
             number: number.parse().map_err(|_| ())?,
         })
@@ -164,7 +204,8 @@ pub struct InitialItem {
     pub index: LogIndex,
 }
 
-/// One sending of a buy. A buy has one or more, all with the same key and the same lines.
+/// One sending of a buy or, by the series of its key, of a reservation. There are one or more, all with the
+/// same key and the same lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempt {
     /// The buy.
@@ -182,18 +223,18 @@ pub struct Attempt {
 /// The answer to an [`Attempt`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BuyReply {
-    /// The order exists.
+    /// The order or the reservation exists.
     Confirmed {
-        /// The order number.
+        /// The number of the order or of the reservation.
         order: u64,
-        /// The log index of the sale.
+        /// The log index of the sale or of the reservation.
         index: LogIndex,
         /// What it cost.
         total_cents: u64,
         /// Whether the reply says that it repeats an earlier one.
         replayed: bool,
     },
-    /// Out of stock: the order does not exist and never will.
+    /// Out of stock: it does not exist and never will.
     Refused {
         /// The log index at which it was refused.
         index: LogIndex,
@@ -208,7 +249,7 @@ pub enum BuyReply {
     },
     /// This sending had no effect: it was never sent, or the store says so.
     NotApplied,
-    /// An error that says that the order exists nevertheless.
+    /// An error that says that it exists nevertheless.
     AppliedUnseen,
     /// Nobody knows.
     Unknown,
@@ -278,6 +319,8 @@ pub struct Read {
     pub index: LogIndex,
     /// Pieces in the store.
     pub stock: u64,
+    /// Pieces of them that reservations hold.
+    pub reserved: u64,
     /// Log index of the item's last change.
     pub version: LogIndex,
 }
@@ -297,6 +340,8 @@ pub struct OrderRead {
     pub index: LogIndex,
     /// Whether it was there.
     pub found: Found,
+    /// Whether it was shown as cancelled.
+    pub cancelled: bool,
 }
 
 /// What a read of a confirmed order found.
@@ -317,8 +362,12 @@ pub struct FinalOrder {
     pub id: u64,
     /// The log index of the sale.
     pub index: LogIndex,
-    /// The buy it came from; none if its reference is not one of ours.
+    /// The buy or the reservation it came from; none if its reference is not one of ours.
     pub key: Option<Key>,
+    /// The reservation that became this order.
+    pub reservation: Option<u64>,
+    /// Whether it was taken back.
+    pub cancelled: bool,
     /// What was sold; empty if it is more than any buyer asked for.
     pub lines: Lines,
     /// What it cost.
@@ -345,6 +394,8 @@ pub struct Replica {
     pub orders: Vec<FinalOrder>,
     /// Its items.
     pub items: Vec<FinalItem>,
+    /// Its reservations, in the order of its pages.
+    pub reservations: Vec<FinalReservation>,
     /// What it says of itself, or why it said nothing.
     pub verification: Result<Verification, String>,
 }
@@ -354,8 +405,10 @@ pub struct Replica {
 pub struct History {
     /// The items that were loaded.
     pub items: Vec<InitialItem>,
-    /// Every sending of every buy.
+    /// Every sending of every buy and of every reservation.
     pub attempts: Vec<Attempt>,
+    /// Every sending of what was done with orders and reservations afterwards.
+    pub follow_ups: Vec<FollowUp>,
     /// Every change of stock.
     pub stock_changes: Vec<StockChange>,
     /// Every answered read, each reader's in the order in which it made them.
@@ -364,6 +417,10 @@ pub struct History {
     pub order_reads: Vec<OrderRead>,
     /// The replicas at the end. The first one's order book was read with `linearizable`.
     pub replicas: Vec<Replica>,
+    /// The ledgers of all items, as the first replica shows them.
+    pub movements: Vec<Movement>,
+    /// Every end of a reservation that the first replica tells of.
+    pub ends: Vec<End>,
     /// What was against the interface's rules, whatever the contents.
     pub complaints: Complaints,
 }

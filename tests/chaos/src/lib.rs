@@ -2,7 +2,8 @@
 //!
 //! - [`cluster`]: real processes of the real binary, started, killed, paused and healed.
 //! - [`client`]: keep-alive HTTP connections to the nodes; [`protocol`]: what a reply means.
-//! - [`load`]: buyers, the stock-giver and readers, which record all they saw in [`history`].
+//! - [`load`]: buyers, those who reserve or cancel, the stock-giver and readers, which record all they saw
+//!   in [`history`].
 //! - [`faults`]: a plan made from a seed, and its execution.
 //! - [`check`]: the judge: a history goes in, violations come out. It starts nothing and asks nobody.
 //! - [`run`], [`failover`], [`mod@bench`]: the three things the program does; [`report`]: how it says so.

@@ -4,16 +4,17 @@
 //! interface's error table are violations here. Whether the *contents* fit the rest of the history is
 //! not judged here but in [`crate::check`].
 
+mod follow_ups;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, fmt::Display};
 
-use pygmy::api::{Item, ItemPage, Order, Problem, WriteOutcome};
+use pygmy::api::{Item, ItemPage, Order, OrderLine, Problem, Reservation, WriteOutcome};
 
 use crate::{
     client::{Failure, Reply},
-    history::{BuyReply, Found, ItemId, Key, Level, Line, Lines, LogIndex, StockOutcome},
+    history::{BuyReply, Found, ItemId, Key, Level, Line, Lines, LogIndex, Series, StockOutcome},
 };
 
 /// Examples kept of each kind of complaint; the rest is only counted.
@@ -24,7 +25,15 @@ const EXAMPLES_MAX: usize = 5;
 pub enum Kind {
     /// `POST /v1/orders`.
     Buy,
-    /// `POST /v1/orders` with a used key and another body.
+    /// `POST /v1/reservations`.
+    Hold,
+    /// `POST /v1/orders/{id}/cancel`.
+    Cancel,
+    /// `POST /v1/reservations/{id}/confirm`.
+    Confirm,
+    /// `DELETE /v1/reservations/{id}`.
+    Release,
+    /// `POST /v1/orders` or `/v1/reservations` with a used key and another body.
     KeyReuse,
     /// `POST /v1/items/{id}/stock`.
     StockChange,
@@ -45,6 +54,10 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Buy => "buy",
+            Self::Hold => "hold",
+            Self::Cancel => "cancel",
+            Self::Confirm => "confirm",
+            Self::Release => "release",
             Self::KeyReuse => "key reuse",
             Self::StockChange => "stock change",
             Self::ReadLinearizable => "read, linearizable",
@@ -56,7 +69,32 @@ impl Kind {
     }
 
     fn is_write(self) -> bool {
-        matches!(self, Self::Buy | Self::KeyReuse | Self::StockChange)
+        match self {
+            Self::Buy
+            | Self::Hold
+            | Self::Cancel
+            | Self::Confirm
+            | Self::Release
+            | Self::KeyReuse
+            | Self::StockChange => true,
+            Self::ReadLinearizable
+            | Self::ReadSession
+            | Self::ReadStale
+            | Self::List
+            | Self::OrderRead => false,
+        }
+    }
+}
+
+impl From<Series> for Kind {
+    fn from(series: Series) -> Self {
+        match series {
+            Series::Buy => Self::Buy,
+            Series::Hold => Self::Hold,
+            Series::Cancel => Self::Cancel,
+            Series::Confirm => Self::Confirm,
+            Series::Release => Self::Release,
+        }
     }
 }
 
@@ -96,6 +134,8 @@ pub struct ItemSeen {
     pub id: ItemId,
     /// Pieces in the store.
     pub stock: u64,
+    /// Pieces of them that reservations hold.
+    pub reserved: u64,
     /// Log index of the last change.
     pub version: LogIndex,
 }
@@ -106,15 +146,16 @@ impl Inspector {
         self.counts.get(&(kind, outcome)).copied().unwrap_or(0)
     }
 
-    /// What an answer to a buy means.
+    /// What an answer to a buy or to a reservation means.
     pub fn buy(&mut self, asked: Result<&Reply, Failure>, key: Key, lines: Lines) -> BuyReply {
-        let Some(reply) = self.arrived(Kind::Buy, asked) else {
+        let kind = Kind::from(key.series);
+        let Some(reply) = self.arrived(kind, asked) else {
             return lost(asked.err());
         };
         match reply.status {
-            201 => self.order_confirmed(reply, key, lines),
+            201 => self.confirmed(reply, key, lines),
             409 => self.out_of_stock(reply, key),
-            _ => match self.problem(Kind::Buy, reply, &key) {
+            _ => match self.problem(kind, reply, &key) {
                 Some(WriteOutcome::Applied) => BuyReply::AppliedUnseen,
                 Some(WriteOutcome::NotApplied) => BuyReply::NotApplied,
                 Some(WriteOutcome::Unknown) | None => BuyReply::Unknown,
@@ -226,18 +267,23 @@ impl Inspector {
         Some((reply.index?, rows))
     }
 
-    /// What an answer to a linearizable read of a confirmed order shows, and at which index.
+    /// What an answer to a linearizable read of a confirmed order shows, at which index, and whether the
+    /// order was cancelled by then.
     pub fn order_read(
         &mut self,
         asked: Result<&Reply, Failure>,
         order: u64,
         key: Key,
         lines: Lines,
-    ) -> Option<(LogIndex, Found)> {
+    ) -> Option<(LogIndex, Found, bool)> {
         let reply = self.arrived(Kind::OrderRead, asked)?;
+        let mut cancelled = false;
         let found = match reply.status {
             200 => match reply.json::<Order>() {
-                Ok(found) if found.id == order && same_order(&found, key, lines) => Found::Same,
+                Ok(found) if found.id == order && same_order(&found, key, lines) => {
+                    cancelled = found.status == "cancelled";
+                    Found::Same
+                }
                 _ => Found::Different,
             },
             404 => Found::Missing,
@@ -247,7 +293,7 @@ impl Inspector {
             }
         };
         self.tally(Kind::OrderRead, if found == Found::Same { "answered" } else { "wrong" });
-        Some((reply.index?, found))
+        Some((reply.index?, found, cancelled))
     }
 
     /// Counts what became of a request; complains about what every reply must have.
@@ -275,30 +321,40 @@ impl Inspector {
         Some(reply)
     }
 
-    fn order_confirmed(&mut self, reply: &Reply, key: Key, lines: Lines) -> BuyReply {
-        let Ok(order) = reply.json::<Order>() else {
+    fn confirmed(&mut self, reply: &Reply, key: Key, lines: Lines) -> BuyReply {
+        let made = match key.series {
+            Series::Hold => reply.json::<Reservation>().ok().map(|made| Made::of_hold(&made)),
+            _ => reply.json::<Order>().ok().map(|made| Made::of_buy(&made)),
+        };
+        let Some(made) = made else {
             self.complaints.add("unreadable order", || brief(&key, reply));
             return BuyReply::Unknown;
         };
-        if !same_order(&order, key, lines) {
+        if (made.key, made.lines) != (Some(key), Some(lines)) || !made.as_new {
             self.complaints.add("something else was sold", || brief(&key, reply));
         }
-        if !reply.replayed && reply.index != Some(order.index) {
+        if !reply.replayed && reply.index != Some(made.index) {
             self.complaints.add("Pygmy-Index is not the index of the write", || {
-                format!("{key}: header {:?}, order index {}", reply.index, order.index)
+                format!("{key}: header {:?}, order index {}", reply.index, made.index)
             });
         }
-        self.tally(Kind::Buy, if reply.replayed { "sold (replayed)" } else { "sold" });
+        let outcome = match (key.series, reply.replayed) {
+            (Series::Hold, false) => "held",
+            (Series::Hold, true) => "held (replayed)",
+            (_, false) => "sold",
+            (_, true) => "sold (replayed)",
+        };
+        self.tally(key.series.into(), outcome);
         BuyReply::Confirmed {
-            order: order.id,
-            index: order.index,
-            total_cents: order.total_cents,
+            order: made.id,
+            index: made.index,
+            total_cents: made.total_cents,
             replayed: reply.replayed,
         }
     }
 
     fn out_of_stock(&mut self, reply: &Reply, key: Key) -> BuyReply {
-        self.problem_rules(Kind::Buy, reply, &key);
+        self.problem_rules(key.series.into(), reply, &key);
         let problem = reply.json::<Problem>().ok().filter(|p| p.code == "out_of_stock");
         if problem.as_ref().is_some_and(|p| p.outcome != Some(WriteOutcome::NotApplied)) {
             self.complaints.add("refusal without outcome not_applied", || brief(&key, reply));
@@ -313,7 +369,7 @@ impl Inspector {
             return BuyReply::Unknown;
         };
         let outcome = if reply.replayed { "refused (replayed)" } else { "refused" };
-        self.tally(Kind::Buy, outcome);
+        self.tally(key.series.into(), outcome);
         BuyReply::Refused { index, item, requested, available, replayed: reply.replayed }
     }
 
@@ -342,11 +398,11 @@ impl Inspector {
         if wanted.is_some_and(|wanted| wanted != id) {
             return None;
         }
-        // Nothing is reserved during a run.
-        if item.reserved != 0 || item.available != item.stock {
+        if item.stock.checked_sub(item.reserved) != Some(item.available) {
             self.complaints.add("available is not stock - reserved", || format!("{item:?}"));
         }
-        Some(ItemSeen { id, stock: item.stock, version: item.version })
+        let (stock, reserved, version) = (item.stock, item.reserved, item.version);
+        Some(ItemSeen { id, stock, reserved, version })
     }
 
     /// An error that is neither a refusal nor an answer. Tells a write's outcome if it says one.
@@ -408,10 +464,45 @@ impl Inspector {
     }
 }
 
-/// An order's lines by item number, as buyers send them; none if they are not a buyer's.
-pub fn lines_of(order: &Order) -> Option<Lines> {
-    let mut lines = Vec::with_capacity(order.lines.len());
-    for line in &order.lines {
+/// What a reply to a buy or to a reservation says was made.
+struct Made {
+    id: u64,
+    key: Option<Key>,
+    lines: Option<Lines>,
+    index: LogIndex,
+    total_cents: u64,
+    /// Whether it is shown as it was when it was made: what became of it since is not in these replies.
+    as_new: bool,
+}
+
+impl Made {
+    fn of_buy(order: &Order) -> Self {
+        Self {
+            id: order.id,
+            key: key_of(order.reference.as_deref()),
+            lines: lines_of(&order.lines),
+            index: order.index,
+            total_cents: order.total_cents,
+            as_new: order.status == "placed" && order.reservation.is_none(),
+        }
+    }
+
+    fn of_hold(reservation: &Reservation) -> Self {
+        Self {
+            id: reservation.id,
+            key: key_of(reservation.reference.as_deref()),
+            lines: lines_of(&reservation.lines),
+            index: reservation.index,
+            total_cents: reservation.total_cents,
+            as_new: reservation.status == "held" && reservation.ended_at.is_none(),
+        }
+    }
+}
+
+/// Lines by item number, as buyers send them; none if they are not a buyer's.
+pub fn lines_of(sold: &[OrderLine]) -> Option<Lines> {
+    let mut lines = Vec::with_capacity(sold.len());
+    for line in sold {
         let item = ItemId::try_from(line.item).ok()?;
         lines.push(Line { item, quantity: u32::try_from(line.quantity).ok()? });
     }
@@ -419,9 +510,13 @@ pub fn lines_of(order: &Order) -> Option<Lines> {
     Lines::from_slice(&lines)
 }
 
+/// The key in a reference, if it is one of ours.
+pub fn key_of(reference: Option<&str>) -> Option<Key> {
+    reference?.parse().ok()
+}
+
 fn same_order(order: &Order, key: Key, lines: Lines) -> bool {
-    let reference = order.reference.as_deref().and_then(|text| text.parse::<Key>().ok());
-    reference == Some(key) && lines_of(order) == Some(lines)
+    key_of(order.reference.as_deref()) == Some(key) && lines_of(&order.lines) == Some(lines)
 }
 
 fn lost(failure: Option<Failure>) -> BuyReply {

@@ -180,6 +180,7 @@ async fn run_on(
     let mut history = History {
         items,
         attempts: records.attempts,
+        follow_ups: records.follow_ups,
         stock_changes: records.stock_changes,
         reads: records.reads,
         order_reads: records.order_reads,
@@ -190,7 +191,12 @@ async fn run_on(
     let faults = injector.events();
     let mut inspector = shared.inspector.take();
     history.complaints = std::mem::take(&mut inspector.complaints);
-    println!("checking {} attempts, {} reads", history.attempts.len(), history.reads.len());
+    println!(
+        "checking {} attempts, {} follow-ups, {} reads",
+        history.attempts.len(),
+        history.follow_ups.len(),
+        history.reads.len(),
+    );
     let mut checks = check(&history);
     checks.push(from_list("the cluster heals: every node serves, is level, is readable", problems));
     checks.push(from_list("no node ends by itself", watch.exits.take()));
@@ -224,15 +230,17 @@ async fn finish(
         problems.push(format!("{error:#}"));
     } else {
         collect::settle(cluster, &mut history.stock_changes, shared).await;
+        let (attempts, follow_ups) = (&mut history.attempts, &mut history.follow_ups);
         let (most, seed) = (REPEATED_AT_END, spec.seed);
-        collect::repeat_some(cluster, &mut history.attempts, most, seed, shared).await;
+        collect::repeat_some(cluster, attempts, follow_ups, most, seed, shared).await;
+        if let Err(error) = collect::await_unheld(cluster).await {
+            problems.push(format!("{error:#}"));
+        }
     }
     if let Err(error) = collect::await_level(cluster).await {
         problems.push(format!("{error:#}"));
     }
-    let (replicas, unreadable) = collect::replicas(cluster).await;
-    history.replicas = replicas;
-    problems.extend(unreadable);
+    problems.extend(collect::read_out(cluster, history).await);
     Ok(problems)
 }
 
@@ -264,9 +272,16 @@ fn voids(
             voids.push(format!("the fault {kind} was asked for and never happened"));
         }
     }
-    for outcome in ["sold", "refused"] {
-        if !counts.contains_key(&(Kind::Buy, outcome)) {
-            voids.push(format!("not one buy was {outcome}"));
+    for (kind, outcome) in [
+        (Kind::Buy, "sold"),
+        (Kind::Buy, "refused"),
+        (Kind::Hold, "held"),
+        (Kind::Confirm, "done"),
+        (Kind::Release, "done"),
+        (Kind::Cancel, "done"),
+    ] {
+        if !counts.contains_key(&(kind, outcome)) {
+            voids.push(format!("not one {} was {outcome}", kind.as_str()));
         }
     }
     if exhausted {

@@ -9,6 +9,8 @@ use crate::system::SystemName;
 pub enum Route {
     /// Straight to the nodes: reads to each, writes to the leader.
     Direct,
+    /// To each node, writes too.
+    AnyNode,
     /// Through the facade.
     Facade,
 }
@@ -37,7 +39,7 @@ const STORES: &[SystemName] = &[SystemName::Pygmy, SystemName::Etcd, SystemName:
 const PYGMY: &[SystemName] = &[SystemName::Pygmy];
 
 /// The table, from top to bottom.
-pub const PHASES: [Phase; 11] = [
+pub const PHASES: [Phase; 12] = [
     phase("put-64", "put an item, 64 clients", Mix::Put, 64, Route::Direct, STORES),
     phase("get-64", "linearizable read, 64 clients", Mix::Get, 64, Route::Direct, STORES),
     phase("get-stale-64", "stale read, 64 clients", Mix::GetStale, 64, Route::Direct, STORES),
@@ -45,6 +47,14 @@ pub const PHASES: [Phase; 11] = [
     phase("buy-64", "buy a random item, 64 clients", Mix::Buy, 64, Route::Direct, STORES),
     phase("buy-256", "buy a random item, 256 clients", Mix::Buy, 256, Route::Direct, STORES),
     phase("hot-64", "all buy the same item, 64 clients", Mix::Hot, 64, Route::Direct, STORES),
+    phase(
+        "any-node-buy-64",
+        "buy at whichever node, 64 clients",
+        Mix::Buy,
+        64,
+        Route::AnyNode,
+        PYGMY,
+    ),
     phase(
         "facade-get-64",
         "linearizable read through the facade, 64 clients",

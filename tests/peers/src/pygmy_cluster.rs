@@ -25,6 +25,7 @@ pub(crate) struct PygmyCluster {
     facade: Process,
     cluster: Cluster,
     pub(crate) direct: Store,
+    pub(crate) any_node: Store,
     pub(crate) through_facade: Store,
 }
 
@@ -60,9 +61,11 @@ impl PygmyCluster {
         tokio::time::timeout(FACADE_TIMEOUT, serving)
             .await
             .with_context(|| format!("the facade does not serve; its log: {}", log.display()))??;
-        let direct = Store::direct(&format!("http://{seed}"), timeout).await?;
+        let seed = format!("http://{seed}");
+        let direct = Store::direct(&seed, timeout).await?;
+        let any_node = Store::direct(&seed, timeout).await?.spread_writes();
         let through_facade = Store::at(&url, timeout).await?;
-        Ok(Self { facade, cluster, direct, through_facade })
+        Ok(Self { facade, cluster, direct, any_node, through_facade })
     }
 
     pub(crate) async fn stop(self) -> Result<()> {

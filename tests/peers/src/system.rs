@@ -118,6 +118,7 @@ impl System {
         match self {
             Self::Pygmy(pygmy) => match route {
                 Route::Direct => measure(&pygmy.direct, plan).await,
+                Route::AnyNode => measure(&pygmy.any_node, plan).await,
                 Route::Facade => measure(&pygmy.through_facade, plan).await,
             },
             Self::Hello(hello) => measure(&hello.target, plan).await,

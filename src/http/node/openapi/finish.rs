@@ -41,6 +41,15 @@ fn finish_operation(path: &str, operation: &mut Value) {
         let parameters = object.entry("parameters").or_insert_with(|| json!([]));
         parameters.as_array_mut().into_iter().for_each(|all| all.push(request_id.clone()));
     }
+    let media = operation.pointer_mut("/requestBody/content").and_then(Value::as_object_mut);
+    for (_, media) in media.into_iter().flatten() {
+        // A body that may be left out is not one that may be null.
+        let shapes = media.pointer("/schema/oneOf").and_then(Value::as_array);
+        let mut shapes = shapes.into_iter().flatten().filter(|shape| shape["type"] != "null");
+        if let (Some(shape), None) = (shapes.next().cloned(), shapes.next()) {
+            media["schema"] = shape;
+        }
+    }
     let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
     for (status, response) in responses.into_iter().flatten() {
         let Some(response) = response.as_object_mut() else { continue };

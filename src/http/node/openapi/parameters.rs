@@ -10,7 +10,7 @@ use utoipa::{
     },
 };
 
-use pygmy_storage::{reservations::ReservationStatus, search};
+use pygmy_storage::{orders::OrderStatus, reservations::ReservationStatus, search};
 
 use crate::{
     api::{Consistency, IDEMPOTENCY_KEY_BYTES_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX},
@@ -67,7 +67,7 @@ parameters! {
     Orders:
         query("item", "Only orders with a line of this item.", number(0, None)),
         query("customer", "Only orders of exactly this customer.", text()),
-        query("status", "Only orders that stand so.", text().enum_values(Some(["placed", "cancelled"]))),
+        query("status", "Only orders that stand so.", text().enum_values(Some(OrderStatus::NAMES))),
         query("from", "Only orders placed at this time or after.", time()),
         query("to", "Only orders placed before this time.", time());
     /// Which reservations are listed.

@@ -1,6 +1,6 @@
 //! Live feeds of changes.
 
-use std::time::Duration;
+use std::{io::Write, time::Duration};
 
 use axum::body::{Body, BodyDataStream};
 use futures_util::{StreamExt, future::join_all};
@@ -163,6 +163,62 @@ async fn whoever_resumes_misses_nothing_and_hears_nothing_twice() {
     assert_eq!(items["changes"], Value::Array(Vec::new()), "the first change is a restock");
     assert_eq!(items["next_after"], start + 1);
     assert_eq!(pages(&store, start, "&kinds=order&limit=1").await.len(), 200);
+}
+
+#[tokio::test]
+async fn a_compressed_feed_says_the_same() {
+    let store = Store::start().await;
+    let (start, _) = store.mark();
+    let open = async |after: u64| {
+        let request = Request::get(format!("/v1/changes?after={after}"))
+            .header("accept", "text/event-stream")
+            .header("accept-encoding", "gzip");
+        let request = request.body(Body::empty()).unwrap();
+        let reply = store.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(reply.headers()["content-encoding"], "gzip");
+        reply.into_body().into_data_stream()
+    };
+    // One is there from the start, others come in the middle of what it gets in one piece.
+    let mut packed = vec![(start, open(start).await)];
+    for _ in 0..4 {
+        for _ in 0..10 {
+            store.send(ask("POST", "/restock/")).await;
+            assert_eq!(store.send(buy(2, 1)).await.status, 201);
+        }
+        let (now, _) = store.mark();
+        packed.push((now - 5, open(now - 5).await));
+    }
+    let mut plain = Feed::open(&store, &format!("?after={start}"), None).await;
+    let (last, _) = store.mark();
+    let mut all = vec![plain.event().await];
+    while all.last().unwrap().0 < last {
+        all.push(plain.event().await);
+    }
+    let said = |after: u64| {
+        let events = all.iter().filter(|(index, _)| *index > after);
+        let text = events.map(|(index, changes)| {
+            format!("id: {index}\ndata: {}\n\n", serde_json::to_string(changes).unwrap())
+        });
+        format!(":\nid: {after}\n\n{}", text.collect::<String>())
+    };
+    let mut unfinished = Vec::new();
+    for (after, mut chunks) in packed {
+        let mut unpacked = flate2::write::GzDecoder::new(Vec::new());
+        while unpacked.get_ref().len() < said(after).len() {
+            let chunk = tokio::time::timeout(PATIENCE, chunks.next()).await.expect("more comes");
+            unpacked.write_all(&chunk.expect("no end yet").unwrap()).unwrap();
+            unpacked.flush().unwrap();
+        }
+        assert_eq!(std::str::from_utf8(unpacked.get_ref()).unwrap(), said(after));
+        unfinished.push((chunks, unpacked));
+    }
+    store.drain.send_replace(true);
+    for (mut chunks, mut unpacked) in unfinished {
+        while let Some(chunk) = chunks.next().await {
+            unpacked.write_all(&chunk.unwrap()).unwrap();
+        }
+        unpacked.finish().expect("the end fits to what was said");
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
-//! From the sendings of each buy to one verdict on it.
+//! From the sendings of each buy and each reservation to one verdict on it.
 
-use super::Check;
+use super::{Check, answers};
 use crate::history::{Attempt, BuyReply, Key, Lines, LogIndex, Moment};
 
-/// A buy, when its sendings are taken together.
+/// A buy or a reservation, when its sendings are taken together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) key: Key,
@@ -13,35 +13,29 @@ pub(super) struct Verdict {
     pub(super) fate: Fate,
 }
 
-/// What became of a buy, as far as its buyer was told.
+/// What became of it, as far as its buyer was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// The order exists.
+    /// It exists; for a reservation `order` is its number.
     Confirmed { order: u64, index: LogIndex, total_cents: u64 },
-    /// The order exists, but nobody was told which one it is.
+    /// It exists, but nobody was told which one it is.
     AppliedUnseen,
     /// It was refused for good: the refusal is bound to the key.
     Refused { index: LogIndex },
     /// No sending had an effect.
     NotApplied,
-    /// The order may exist.
+    /// It may exist.
     Unknown,
 }
 
-/// One verdict for each key, by key, and whether each key had one answer only.
-///
-/// One answer means: all definite replies are the same; at most one of them is not a replay; and what was
-/// sent after a definite reply had come is a replay.
-pub(super) fn verdicts(attempts: &[Attempt]) -> (Vec<Verdict>, Check) {
-    let mut check = Check::new("one key, one answer, however often it is sent");
+/// One verdict for each key, by key. Each key must have had one answer only.
+pub(super) fn verdicts(attempts: &[Attempt], one_answer: &mut Check) -> Vec<Verdict> {
     let mut sorted: Vec<&Attempt> = attempts.iter().collect();
     sorted.sort_by_key(|attempt| (attempt.key, attempt.span.start));
     let mut verdicts = Vec::new();
     for sendings in sorted.chunk_by(|a, b| a.key == b.key) {
-        check.examine();
-        if let Err(reason) = one_answer(sendings) {
-            check.violation(|| format!("{}: {reason}", sendings[0].key));
-        }
+        let definite = sendings.iter().filter_map(|attempt| answer(attempt));
+        answers::one_answer(one_answer, sendings[0].key, definite);
         verdicts.push(Verdict {
             key: sendings[0].key,
             lines: sendings[0].lines,
@@ -49,7 +43,7 @@ pub(super) fn verdicts(attempts: &[Attempt]) -> (Vec<Verdict>, Check) {
             fate: fate(sendings),
         });
     }
-    (verdicts, check)
+    verdicts
 }
 
 fn fate(sendings: &[&Attempt]) -> Fate {
@@ -80,41 +74,17 @@ enum Answer {
     Refused { index: LogIndex, item: u32, available: u64 },
 }
 
-fn one_answer(sendings: &[&Attempt]) -> Result<(), String> {
-    let mut first: Option<Answer> = None;
-    let mut fresh = 0;
-    let mut definite_since = Moment::NEVER;
-    for attempt in sendings {
-        let (answer, replayed) = match attempt.reply {
-            BuyReply::Confirmed { order, index, total_cents, replayed } => {
-                (Answer::Sold { order, index, total_cents }, replayed)
-            }
-            BuyReply::Refused { index, item, available, replayed, .. } => {
-                (Answer::Refused { index, item, available }, replayed)
-            }
-            BuyReply::NotApplied | BuyReply::AppliedUnseen | BuyReply::Unknown => continue,
-        };
-        fresh += u32::from(!replayed);
-        if fresh > 1 {
-            return Err(format!("carried out twice: {:?}", replies(sendings)));
+fn answer(attempt: &Attempt) -> Option<answers::Definite<Answer>> {
+    let (answer, replayed) = match attempt.reply {
+        BuyReply::Confirmed { order, index, total_cents, replayed } => {
+            (Answer::Sold { order, index, total_cents }, replayed)
         }
-        if !replayed && attempt.span.start > definite_since {
-            return Err(format!("not a replay though it was answered: {:?}", replies(sendings)));
+        BuyReply::Refused { index, item, available, replayed, .. } => {
+            (Answer::Refused { index, item, available }, replayed)
         }
-        match &first {
-            None => first = Some(answer),
-            Some(before) if *before != answer => {
-                return Err(format!("two answers: {before:?} and {answer:?}"));
-            }
-            Some(_) => {}
-        }
-        definite_since = definite_since.min(attempt.span.end);
-    }
-    Ok(())
-}
-
-fn replies(sendings: &[&Attempt]) -> Vec<BuyReply> {
-    sendings.iter().map(|attempt| attempt.reply).collect()
+        BuyReply::NotApplied | BuyReply::AppliedUnseen | BuyReply::Unknown => return None,
+    };
+    Some(answers::Definite { answer, replayed, span: attempt.span })
 }
 
 /// The verdict on a key, among verdicts as [`verdicts`] gives them.

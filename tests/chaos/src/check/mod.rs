@@ -4,18 +4,23 @@
 //! writes, so it is enough to show that every answer fits the state at its index, and that the indexes
 //! agree with real time. Everything is sorting and binary search: O(n log n).
 //!
-//! What the state was at an index comes from the loaded items, the changes of stock and the order book
-//! at the end. The book is trusted only as far as the checks on it go: each confirmed order is in it
-//! once, as confirmed; each refused one is not; and its numbers have no gap.
+//! What the state was at an index comes from the loaded items, the changes of stock and the books of orders
+//! and reservations at the end. A book is trusted only as far as the checks on it go: each confirmed order
+//! is in it once, as confirmed; each refused one is not; and its numbers have no gap. Where a cancellation
+//! or the end of a reservation lies, the ledgers and the change history tell.
 
+mod answers;
 mod books;
 mod buys;
+mod follow_ups;
+mod ledger;
 mod model;
 mod monotonic;
 mod orders;
 mod reads;
 mod real_time;
 mod replicas;
+mod reservations;
 #[cfg(test)]
 mod tests;
 
@@ -67,25 +72,37 @@ impl Check {
 
 /// Judges a run. The checks are always the same, in the same order.
 pub fn check(history: &History) -> Vec<Check> {
-    let (verdicts, one_answer) = buys::verdicts(&history.attempts);
-    let empty = Vec::new();
-    let book = history.replicas.first().map_or(&empty, |replica| &replica.orders);
-    let (model, never_negative) = model::Model::new(history, book);
-    let (once, contents, dense) = orders::check(&verdicts, book, &history.items);
+    let mut one_answer = answers::new();
+    let verdicts = buys::verdicts(&history.attempts, &mut one_answer);
+    let steps = follow_ups::steps(&history.follow_ups, &mut one_answer);
+    let first = history.replicas.first();
+    let book = first.map_or(&[][..], |replica| &replica.orders);
+    let held = first.map_or(&[][..], |replica| &replica.reservations);
+    let cancelled_at = follow_ups::cancelled_at(history);
+    let (ended_at, ends_told) = reservations::ended_at(history, held);
+    let (model, never_negative) = model::Model::new(history, book, held);
+    let (once, contents) = orders::check(&verdicts, book, held, &history.items);
     vec![
-        orders::confirmed_exist(&verdicts, book),
+        orders::confirmed_exist(&verdicts, book, held),
         once,
         contents,
-        dense,
+        orders::dense(book, held),
         one_answer,
+        follow_ups::cancellations(&steps, book, &cancelled_at),
+        follow_ups::ends(&steps, held, &ended_at),
+        follow_ups::missing(&history.follow_ups, book, held),
+        reservations::sold(held, book),
+        reservations::in_time(held),
+        ends_told,
         never_negative,
-        books::check(history, book),
+        books::check(history, book, held),
+        ledger::check(history, book),
         replicas::same_contents(&history.replicas),
         replicas::same_hash(&history.replicas),
         reads::shown_states_were(history, &model),
         reads::refusals_had_reason(history, &model),
-        reads::confirmed_orders_found(&history.order_reads),
-        real_time::check(history, &verdicts, book),
+        reads::confirmed_orders_found(&history.order_reads, &cancelled_at),
+        real_time::check(history, &verdicts, &steps),
         monotonic::check(&history.reads),
         interface(history),
     ]

@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::Check;
-use crate::history::{FinalOrder, History, InitialItem, ItemId, LogIndex, StockOutcome};
+use crate::history::{
+    FinalOrder, FinalReservation, History, InitialItem, ItemId, LogIndex, MovementKind, Standing,
+    StockOutcome,
+};
 
 /// An item's state from one log index on, until its next change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ItemState {
     /// Pieces in the store. Negative if the store oversold.
     pub(super) stock: i64,
+    /// Pieces of them that are reserved.
+    pub(super) reserved: i64,
     /// The index of the change that made it so.
     pub(super) version: LogIndex,
 }
@@ -22,24 +27,35 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// Builds it from what was loaded, given and sold; checks on the way that stock stays above zero.
-    pub(super) fn new(history: &History, book: &[FinalOrder]) -> (Self, Check) {
-        let mut check = Check::new("stock is never below zero, at any index");
+    /// Builds it from what was loaded, given, sold, returned and reserved; checks on the way that no more is
+    /// sold or reserved than there is.
+    pub(super) fn new(
+        history: &History,
+        book: &[FinalOrder],
+        reservations: &[FinalReservation],
+    ) -> (Self, Check) {
+        let mut check =
+            Check::new("stock and what is available are never below zero, at any index");
         let mut items = BTreeMap::new();
-        for (item, mut changes) in changes(history, book) {
-            // Two changes at one index would be out of order here only if an entry held both; the order
-            // numbers show that as a violation of its own.
-            changes.sort_by_key(|(index, _)| *index);
+        for (item, mut changes) in changes(history, book, reservations) {
+            // Two changes at one index: what runs out does so before anything else happens. Whether an
+            // entry held two sales, the order numbers show.
+            changes.sort_by_key(|change| (change.index, change.reserved >= 0));
             let mut states = Vec::with_capacity(changes.len() + 1);
             let mut state = ItemState {
                 stock: i64::try_from(item.stock).unwrap_or(i64::MAX),
+                reserved: 0,
                 version: item.index,
             };
             states.push(state);
-            for (index, delta) in changes {
-                state = ItemState { stock: state.stock + delta, version: index };
-                check.expect(state.stock >= 0, || {
-                    format!("item {} has {} at index {index}", item.id, state.stock)
+            for change in changes {
+                state = ItemState {
+                    stock: state.stock + change.stock,
+                    reserved: state.reserved + change.reserved,
+                    version: change.index,
+                };
+                check.expect(0 <= state.reserved && state.reserved <= state.stock, || {
+                    format!("item {}: {state:?}", item.id)
                 });
                 states.push(state);
             }
@@ -56,19 +72,50 @@ impl Model {
     }
 }
 
-type Changes = Vec<(LogIndex, i64)>;
+/// How much more there is of something from an index on.
+struct Change {
+    index: LogIndex,
+    stock: i64,
+    reserved: i64,
+}
 
-fn changes(history: &History, book: &[FinalOrder]) -> Vec<(InitialItem, Changes)> {
-    let mut changes: BTreeMap<ItemId, Changes> = BTreeMap::new();
+fn changes(
+    history: &History,
+    book: &[FinalOrder],
+    reservations: &[FinalReservation],
+) -> Vec<(InitialItem, Vec<Change>)> {
+    let mut changes: BTreeMap<ItemId, Vec<Change>> = BTreeMap::new();
+    let mut add = |item, index, stock, reserved| {
+        changes.entry(item).or_default().push(Change { index, stock, reserved });
+    };
     for change in &history.stock_changes {
         if let StockOutcome::Applied { index, .. } = change.outcome {
-            changes.entry(change.item).or_default().push((index, change.delta));
+            add(change.item, index, change.delta, 0);
         }
     }
     for order in book {
         for line in order.lines.as_slice() {
-            let sold = -i64::from(line.quantity);
-            changes.entry(line.item).or_default().push((order.index, sold));
+            let pieces = i64::from(line.quantity);
+            let reserved = if order.reservation.is_some() { -pieces } else { 0 };
+            add(line.item, order.index, -pieces, reserved);
+        }
+    }
+    for movement in &history.movements {
+        if let MovementKind::Cancelled(_) = movement.kind {
+            add(movement.item, movement.index, movement.delta, 0);
+        }
+    }
+    // Those that are confirmed give back with their order.
+    let given_back = history.ends.iter().filter(|end| end.standing != Standing::Confirmed);
+    let given_back: BTreeMap<u64, LogIndex> =
+        given_back.map(|end| (end.reservation, end.index)).collect();
+    for reservation in reservations {
+        for line in reservation.lines.as_slice() {
+            let pieces = i64::from(line.quantity);
+            add(line.item, reservation.index, 0, pieces);
+            if let Some(index) = given_back.get(&reservation.id) {
+                add(line.item, *index, 0, -pieces);
+            }
         }
     }
     let items = history.items.iter();

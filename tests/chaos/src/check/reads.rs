@@ -1,7 +1,12 @@
 //! Replies against the state at the index that they name.
 
-use super::{Check, model::Model};
-use crate::history::{BuyReply, Found, History, Level, OrderRead, StockOutcome};
+use std::collections::BTreeMap;
+
+use super::{
+    Check,
+    model::{ItemState, Model},
+};
+use crate::history::{BuyReply, Found, History, Level, LogIndex, OrderRead, StockOutcome};
 
 /// Whatever was shown, by a read of any level or after a change of stock, was so at its index.
 pub(super) fn shown_states_were(history: &History, model: &Model) -> Check {
@@ -9,7 +14,9 @@ pub(super) fn shown_states_were(history: &History, model: &Model) -> Check {
     for read in &history.reads {
         let state = model.at(read.item, read.index);
         let fits = state.is_some_and(|state| {
-            u64::try_from(state.stock) == Ok(read.stock) && state.version == read.version
+            u64::try_from(state.stock) == Ok(read.stock)
+                && u64::try_from(state.reserved) == Ok(read.reserved)
+                && state.version == read.version
         });
         check.expect(fits, || format!("{read:?}, but it was {state:?}"));
         if let Level::Session(min_index) = read.level
@@ -36,27 +43,40 @@ pub(super) fn refusals_had_reason(history: &History, model: &Model) -> Check {
             continue;
         };
         let asked = attempt.lines.as_slice().iter().find(|line| line.item == item);
-        let stock = model.at(item, index).map(|state| state.stock);
+        let there = model.at(item, index).map(unreserved);
         let fits = asked.is_some_and(|line| u64::from(line.quantity) == requested)
-            && stock.map(u64::try_from) == Some(Ok(available))
+            && there.map(u64::try_from) == Some(Ok(available))
             && available < requested;
-        check.expect(fits, || format!("{attempt:?}, but the stock was {stock:?}"));
+        check.expect(fits, || format!("{attempt:?}, but {there:?} were there"));
     }
     for change in &history.stock_changes {
         if let StockOutcome::Refused { index } = change.outcome {
-            let stock = model.at(change.item, index).map(|state| state.stock);
-            let fits = stock.is_some_and(|stock| stock + change.delta < 0);
-            check.expect(fits, || format!("{change:?}, but the stock was {stock:?}"));
+            let there = model.at(change.item, index).map(unreserved);
+            let fits = there.is_some_and(|there| there + change.delta < 0);
+            check.expect(fits, || format!("{change:?}, but {there:?} were there"));
         }
     }
     check
 }
 
-/// A confirmed order is found by every linearizable read that starts later, on any node.
-pub(super) fn confirmed_orders_found(reads: &[OrderRead]) -> Check {
+/// What is not reserved.
+fn unreserved(state: ItemState) -> i64 {
+    state.stock - state.reserved
+}
+
+/// A confirmed order is found by every linearizable read that starts later, on any node, and is shown as
+/// cancelled from the index of its cancellation on.
+pub(super) fn confirmed_orders_found(
+    reads: &[OrderRead],
+    cancelled_at: &BTreeMap<u64, LogIndex>,
+) -> Check {
     let mut check = Check::new("a confirmed order is found, as it is, on any node");
     for read in reads {
-        check.expect(read.found == Found::Same, || format!("{read:?}"));
+        let at = cancelled_at.get(&read.order).copied();
+        let cancelled = at.is_some_and(|at| at <= read.index);
+        check.expect(read.found == Found::Same && read.cancelled == cancelled, || {
+            format!("{read:?}, cancelled at {at:?}")
+        });
     }
     check
 }

@@ -9,10 +9,11 @@ use std::fmt;
 use super::{
     Check,
     buys::{Fate, Verdict, find},
+    follow_ups::{self, Step},
 };
 use crate::history::{
-    BuyReply, FinalOrder, History, Key, Level, LogIndex, Moment, OrderRead, Read, StockChange,
-    StockOutcome,
+    BuyReply, FollowUp, FollowUpReply, History, Key, Level, LogIndex, Moment, OrderRead, Read,
+    StockChange, StockOutcome,
 };
 
 /// Who showed an index, or has to keep up with one.
@@ -23,6 +24,8 @@ enum Who<'a> {
     Buy(Key),
     Refusal(Key),
     StockChange(&'a StockChange),
+    FollowUp(&'a FollowUp),
+    Step(&'a Step),
 }
 
 impl fmt::Display for Who<'_> {
@@ -33,6 +36,8 @@ impl fmt::Display for Who<'_> {
             Self::Buy(key) => write!(out, "the sale of {key}"),
             Self::Refusal(key) => write!(out, "the refusal of {key}"),
             Self::StockChange(change) => write!(out, "{change:?}"),
+            Self::FollowUp(sent) => write!(out, "{sent:?}"),
+            Self::Step(step) => write!(out, "{step:?}"),
         }
     }
 }
@@ -54,10 +59,10 @@ struct Bound<'a> {
 }
 
 /// Checks every linearizable read and every write.
-pub(super) fn check(history: &History, verdicts: &[Verdict], book: &[FinalOrder]) -> Check {
+pub(super) fn check(history: &History, verdicts: &[Verdict], steps: &[Step]) -> Check {
     let mut check = Check::new("linearizable: no reply is older than what was known before");
     let mut shown = shown(history);
-    let mut bound = bound(history, verdicts, book);
+    let mut bound = bound(history, verdicts, steps);
     shown.sort_by_key(|shown| shown.end);
     bound.sort_by_key(|bound| bound.start);
     let mut ended = shown.iter().peekable();
@@ -98,29 +103,36 @@ fn shown(history: &History) -> Vec<Shown<'_>> {
     let stock = history.stock_changes.iter().filter_map(|change| {
         stock_index(change).map(|index| (change.span.end, index, Who::StockChange(change)))
     });
+    let follow_ups = history.follow_ups.iter().filter_map(|sent| match sent.reply {
+        FollowUpReply::Done { index, .. }
+        | FollowUpReply::Ended { index, .. }
+        | FollowUpReply::Missing { index } => Some((sent.span.end, index, Who::FollowUp(sent))),
+        FollowUpReply::NotApplied | FollowUpReply::AppliedUnseen | FollowUpReply::Unknown => None,
+    });
     reads
         .chain(order_reads)
         .chain(buys)
         .chain(stock)
+        .chain(follow_ups)
         .map(|(end, index, by)| Shown { end, index, by })
         .collect()
 }
 
-fn bound<'a>(
-    history: &'a History,
-    verdicts: &'a [Verdict],
-    book: &'a [FinalOrder],
-) -> Vec<Bound<'a>> {
+fn bound<'a>(history: &'a History, verdicts: &'a [Verdict], steps: &'a [Step]) -> Vec<Bound<'a>> {
     let reads = history.reads.iter().filter(|read| read.level == Level::Linearizable);
     let reads = reads.map(|read| (read.span.start, read.index, false, Who::Read(read)));
     let order_reads = history
         .order_reads
         .iter()
         .map(|read| (read.span.start, read.index, false, Who::OrderRead(read)));
-    // Taken from the book, so that sales whose buyers never learned of them are in it.
-    let sales = book.iter().filter_map(move |order| {
-        let verdict = find(verdicts, order.key?)?;
-        Some((verdict.start, order.index, true, Who::Buy(verdict.key)))
+    // Taken from the books, so that sales whose buyers never learned of them are in it.
+    let sales = history.replicas.first().into_iter().flat_map(move |replica| {
+        let sold = replica.orders.iter().map(|order| (order.key, order.index));
+        let held = replica.reservations.iter().map(|held| (held.key, held.index));
+        sold.chain(held).filter_map(move |(key, index)| {
+            let verdict = find(verdicts, key?)?;
+            Some((verdict.start, index, true, Who::Buy(verdict.key)))
+        })
     });
     let refusals = verdicts.iter().filter_map(|verdict| match verdict.fate {
         Fate::Refused { index } => Some((verdict.start, index, false, Who::Refusal(verdict.key))),
@@ -130,11 +142,19 @@ fn bound<'a>(
         let applied = matches!(change.outcome, StockOutcome::Applied { .. });
         Some((change.span.start, stock_index(change)?, applied, Who::StockChange(change)))
     });
+    let steps = steps.iter().filter_map(|step| match step.fate {
+        follow_ups::Fate::Done { index, .. } => Some((step.start, index, true, Who::Step(step))),
+        follow_ups::Fate::Ended { index, .. } => Some((step.start, index, false, Who::Step(step))),
+        follow_ups::Fate::AppliedUnseen
+        | follow_ups::Fate::NotApplied
+        | follow_ups::Fate::Unknown => None,
+    });
     reads
         .chain(order_reads)
         .chain(sales)
         .chain(refusals)
         .chain(stock)
+        .chain(steps)
         .map(|(start, index, above, who)| Bound { start, index, above, who })
         .collect()
 }

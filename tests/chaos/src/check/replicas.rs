@@ -1,43 +1,44 @@
 //! The replicas against each other, once they are level.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Debug};
 
 use pygmy::api::Verification;
 
 use super::Check;
 use crate::history::Replica;
 
-/// Every replica shows the same orders and items.
+/// Every replica shows the same orders, reservations and items.
 pub(super) fn same_contents(replicas: &[Replica]) -> Check {
-    let mut check = Check::new("all replicas show the same orders and items");
+    let mut check = Check::new("all replicas show the same orders, reservations and items");
     let Some((first, others)) = replicas.split_first() else { return check };
     for other in others {
-        check.examined += (first.orders.len().max(other.orders.len()) + first.items.len()) as u64;
-        if let Some(place) = difference(&first.orders, &other.orders) {
-            check.violation(|| {
-                format!(
-                    "orders, place {}: {} has {:?}, {} has {:?}",
-                    place + 1,
-                    first.name,
-                    first.orders.get(place),
-                    other.name,
-                    other.orders.get(place)
-                )
-            });
-        }
-        if let Some(place) = difference(&first.items, &other.items) {
-            check.violation(|| {
-                format!(
-                    "items: {} has {:?}, {} has {:?}",
-                    first.name,
-                    first.items.get(place),
-                    other.name,
-                    other.items.get(place)
-                )
-            });
-        }
+        compare(&mut check, "orders", (first, &first.orders), (other, &other.orders));
+        let (one, two) = (&first.reservations, &other.reservations);
+        compare(&mut check, "reservations", (first, one), (other, two));
+        compare(&mut check, "items", (first, &first.items), (other, &other.items));
     }
     check
+}
+
+fn compare<T: PartialEq + Debug>(
+    check: &mut Check,
+    what: &str,
+    (left, left_rows): (&Replica, &[T]),
+    (right, right_rows): (&Replica, &[T]),
+) {
+    check.examined += left_rows.len().max(right_rows.len()) as u64;
+    if let Some(place) = difference(left_rows, right_rows) {
+        check.violation(|| {
+            format!(
+                "{what}, place {}: {} has {:?}, {} has {:?}",
+                place + 1,
+                left.name,
+                left_rows.get(place),
+                right.name,
+                right_rows.get(place),
+            )
+        });
+    }
 }
 
 /// The first place where they are not the same.

@@ -1,11 +1,14 @@
 //! A good history passes, and each way to spoil it is seen by the check that is there for it.
 
+mod follow_ups;
+
 use pygmy::api::{HashAt, Verification};
 
 use super::check;
 use crate::history::{
     Attempt, BuyReply, FinalItem, FinalOrder, Found, History, InitialItem, Key, Level, Line, Lines,
-    Moment, NodeIndex, OrderRead, Read, Replica, Span, StockChange, StockOutcome,
+    Moment, Movement, MovementKind, NodeIndex, OrderRead, Read, Replica, Series, Span, StockChange,
+    StockOutcome,
 };
 
 const EXISTS: &str = "every confirmed order exists";
@@ -13,9 +16,10 @@ const ONCE: &str = "no order exists twice, none that was refused";
 const CONTENTS: &str = "every order is what was bought and confirmed";
 const DENSE: &str = "order numbers are dense and follow the log";
 const ONE_ANSWER: &str = "one key, one answer, however often it is sent";
-const NEGATIVE: &str = "stock is never below zero, at any index";
-const BOOKS: &str = "per item: received = stock + sold + written off";
-const SAME: &str = "all replicas show the same orders and items";
+const NEGATIVE: &str = "stock and what is available are never below zero, at any index";
+const BOOKS: &str = "per item: received = available + reserved + sold + written off";
+const LEDGER: &str = "the ledgers tell every sale, return and change of stock once";
+const SAME: &str = "all replicas show the same orders, reservations and items";
 const HASH: &str = "all replicas verify and have the same state hash";
 const SHOWN: &str = "every state shown was the state at its index";
 const REFUSALS: &str = "every refusal fits the stock at its index";
@@ -35,7 +39,7 @@ fn expect_seen(history: &History, by: &'static str) {
 }
 
 fn key(number: u32) -> Key {
-    Key { client: 1, number }
+    Key { series: Series::Buy, client: 1, number }
 }
 
 fn lines(item: u32, quantity: u32) -> Lines {
@@ -57,7 +61,7 @@ fn sold(order: u64, index: u64, total_cents: u64) -> BuyReply {
 
 fn read(level: Level, node: usize, at: Span, index: u64, stock: u64, version: u64) -> Read {
     let node = NodeIndex::new(node);
-    Read { client: 9, node, level, item: 1, span: at, index, stock, version }
+    Read { client: 9, node, level, item: 1, span: at, index, stock, reserved: 0, version }
 }
 
 fn book() -> Vec<FinalOrder> {
@@ -65,6 +69,8 @@ fn book() -> Vec<FinalOrder> {
         id,
         index,
         key: Some(key(number)),
+        reservation: None,
+        cancelled: false,
         lines,
         total_cents,
     };
@@ -73,6 +79,19 @@ fn book() -> Vec<FinalOrder> {
         order(1, 10, 1, lines(1, 2), 200),
         order(2, 14, 4, lines(1, 1), 100),
         order(3, 16, 5, two.unwrap(), 500),
+    ]
+}
+
+fn movements() -> Vec<Movement> {
+    let row = |item, delta, kind, index| Movement { item, delta, kind, index };
+    vec![
+        row(1, 3, MovementKind::Stock, 3),
+        row(2, 10, MovementKind::Stock, 4),
+        row(1, -2, MovementKind::Sold(1), 10),
+        row(1, 4, MovementKind::Stock, 12),
+        row(1, -1, MovementKind::Sold(2), 14),
+        row(1, -1, MovementKind::Sold(3), 16),
+        row(2, -2, MovementKind::Sold(3), 16),
     ]
 }
 
@@ -85,6 +104,7 @@ fn replica(name: &str, index: u64) -> Replica {
             FinalItem { id: 1, stock: 3, reserved: 0 },
             FinalItem { id: 2, stock: 8, reserved: 0 },
         ],
+        reservations: Vec::new(),
         verification: Ok(Verification {
             node: name.to_owned(),
             index,
@@ -143,7 +163,9 @@ fn good() -> History {
             span: span(29, 31),
             index: 10,
             found: Found::Same,
+            cancelled: false,
         }],
+        movements: movements(),
         replicas: vec![replica("node1", 17), replica("node2", 17), replica("node3", 18)],
         ..History::default()
     }
@@ -151,8 +173,8 @@ fn good() -> History {
 
 #[test]
 fn good_history_passes_and_everything_in_it_was_looked_at() {
-    let history = good();
-    let checks = check(&history);
+    assert_eq!(failed(&good()), [""; 0]);
+    let checks = check(&follow_ups::good());
     for check in &checks {
         assert_eq!(check.violations, 0, "{check:?}");
         assert!(check.examined > 0 || check.name == INTERFACE, "{check:?}");
@@ -196,7 +218,7 @@ fn duplicate_order_is_seen() {
         replica.orders.push(again);
         replica.items[0].stock = 1;
     }
-    assert_eq!(failed(&history), [ONCE, CONTENTS]);
+    assert_eq!(failed(&history), [ONCE, CONTENTS, LEDGER]);
 }
 
 #[test]
@@ -228,6 +250,9 @@ fn unknown_order_may_be_missing() {
         replica.orders[1].id = 2;
         replica.items[0].stock = 4;
     }
+    history.movements.remove(4);
+    history.movements[4].kind = MovementKind::Sold(2);
+    history.movements[5].kind = MovementKind::Sold(2);
     history.attempts[6].reply = sold(2, 16, 500);
     history.reads.pop();
     assert_eq!(failed(&history), [""; 0]);
@@ -309,6 +334,18 @@ fn books_that_do_not_balance_are_seen() {
     let mut history = good();
     history.stock_changes[0].outcome = StockOutcome::Unknown;
     expect_seen(&history, BOOKS);
+}
+
+#[test]
+fn movement_that_is_not_told_or_told_twice_is_seen() {
+    for place in 0..movements().len() {
+        let mut history = good();
+        history.movements.remove(place);
+        assert_eq!(failed(&history), [LEDGER]);
+        let mut history = good();
+        history.movements.push(history.movements[place]);
+        assert_eq!(failed(&history), [LEDGER]);
+    }
 }
 
 #[test]

@@ -105,7 +105,8 @@ fn text(data: &Path, member: &Address, members: &[Address], storage: Storage) ->
         text += "\n[storage]\ncheckpoint_interval_ms = 500\ncheckpoint_entries = 2000\n\
                  snapshot_entries = 5000\nkeep_log_entries = 500\n";
     }
-    text + "\n[policy]\nrestock = false\n"
+    // What is read out at the end must still be there, however long the run.
+    text + "\n[policy]\nrestock = false\nchange_history = 100000000\nreservation_history = 10000000\n"
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A buyer: buys one thing after the other, each under a key of its own, sent up to three times.
+//! A buyer: buys or reserves one thing after the other, each under a key of its own, sent up to three times.
 
 use std::{rc::Rc, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     client::{Client, Failure, Reply},
-    history::{Attempt, BuyReply, Key, Line, Lines, NodeIndex, Span},
+    history::{Attempt, BuyReply, Key, Line, Lines, NodeIndex, Series, Span},
 };
 
 /// Sendings of one buy.
@@ -25,9 +25,20 @@ const REPEAT_SHARE: f64 = 0.05;
 /// Share of answered buys whose key is then used for something else, which must be refused.
 const REUSE_SHARE: f64 = 0.005;
 
-const PATH: &str = "/v1/orders";
+/// Seconds that reservations hold: some are over while it is still decided what becomes of them.
+const HOLD_SECONDS: [u32; 3] = [1, 2, 4];
 
-/// The body of a buy. The reference carries the key into the order book.
+/// Where a buy or a reservation is sent.
+pub(crate) fn buy_path(key: Key) -> &'static str {
+    if key.series == Series::Hold { "/v1/reservations" } else { "/v1/orders" }
+}
+
+/// For how many seconds a reservation is made: the same whenever it is sent.
+pub(crate) fn hold_seconds(key: Key) -> u32 {
+    HOLD_SECONDS[key.number as usize % HOLD_SECONDS.len()]
+}
+
+/// The body of a buy or of a reservation. The reference carries the key into the books.
 pub(crate) fn buy_body(key: Key, lines: Lines) -> String {
     let mut body = String::with_capacity(128);
     body.push_str("{\"lines\":[");
@@ -35,7 +46,11 @@ pub(crate) fn buy_body(key: Key, lines: Lines) -> String {
         let comma = if position == 0 { "" } else { "," };
         body += &format!("{comma}{{\"item\":{},\"quantity\":{}}}", line.item, line.quantity);
     }
-    body += &format!("],\"reference\":\"{key}\"}}");
+    body += &format!("],\"reference\":\"{key}\"");
+    if key.series == Series::Hold {
+        body += &format!(",\"ttl_seconds\":{}", hold_seconds(key));
+    }
+    body.push('}');
     body
 }
 
@@ -51,9 +66,16 @@ pub(super) struct Buyer {
 }
 
 impl Buyer {
-    pub(super) fn new(id: u32, shared: Rc<Shared>, clients: [Client; 2], rng: ChaCha8Rng) -> Self {
+    /// One whose keys are of this series: it buys or it reserves.
+    pub(super) fn new(
+        series: Series,
+        id: u32,
+        shared: Rc<Shared>,
+        clients: [Client; 2],
+        rng: ChaCha8Rng,
+    ) -> Self {
         let picker = Picker::new(clients[0].node_count());
-        let next = Key { client: id, number: 1 };
+        let next = Key { series, client: id, number: 1 };
         Self { shared, clients, picker, rng, next, attempts: Vec::new() }
     }
 
@@ -61,15 +83,23 @@ impl Buyer {
     pub(super) async fn run(mut self) -> Vec<Attempt> {
         while !self.shared.over() {
             self.buy().await;
-            self.next.number += 1;
         }
         self.attempts
     }
 
-    async fn buy(&mut self) {
+    /// What was sent so far.
+    pub(super) fn into_attempts(self) -> Vec<Attempt> {
+        self.attempts
+    }
+
+    /// Buys or reserves once. Gives what was made, if its buyer was told of it.
+    pub(super) async fn buy(&mut self) -> Option<ConfirmedOrder> {
         let (key, lines) = (self.next, self.choose());
-        let wanted: u64 = lines.as_slice().iter().map(|line| u64::from(line.quantity)).sum();
-        self.shared.demand.set(self.shared.demand.get() + wanted);
+        self.next.number += 1;
+        // What is reserved is asked for when it is confirmed.
+        if key.series == Series::Buy {
+            self.shared.wanted(lines);
+        }
         let body = buy_body(key, lines);
         if self.clients[0].node_count() > 1 && self.rng.random_bool(TWIN_SHARE) {
             self.send_twins(key, lines, &body).await;
@@ -78,14 +108,18 @@ impl Buyer {
             let reply = self.send(key, lines, &body).await;
             if matches!(reply, BuyReply::Confirmed { .. } | BuyReply::Refused { .. }) {
                 self.afterwards(key, lines, &body).await;
-                return;
+                return match reply {
+                    BuyReply::Confirmed { order, .. } => Some(ConfirmedOrder { order, key, lines }),
+                    _ => None,
+                };
             }
             if sending == SENDINGS_MAX || self.shared.over() {
-                return;
+                break;
             }
             let pause = Duration::from_millis(self.rng.random_range(5..60));
             tokio::time::sleep(pause).await;
         }
+        None
     }
 
     /// Few items and small numbers, so that the buyers are in each other's way.
@@ -114,7 +148,7 @@ impl Buyer {
         let node = self.picker.pick(start, &mut self.rng);
         let client = &mut self.clients[0];
         client.set_timeout(patience(&mut self.rng));
-        let reply = client.post(node, PATH, &key.to_string(), body.to_owned()).await;
+        let reply = client.post(node, buy_path(key), &key.to_string(), body.to_owned()).await;
         let span = Span { start, end: self.shared.clock.now() };
         self.record(node, key, lines, span, reply)
     }
@@ -131,7 +165,7 @@ impl Buyer {
         first.set_timeout(patience(&mut self.rng));
         second.set_timeout(patience(&mut self.rng));
         let timed = async |client: &mut Client, node| {
-            let reply = client.post(node, PATH, &text, body.to_owned()).await;
+            let reply = client.post(node, buy_path(key), &text, body.to_owned()).await;
             (reply, Span { start, end: clock.now() })
         };
         let (to_one, to_other) = tokio::join!(timed(first, one), timed(second, other));
@@ -150,7 +184,7 @@ impl Buyer {
             let other = Lines::from_slice(&other).expect("as many lines as before");
             let node = self.picker.pick(self.shared.clock.now(), &mut self.rng);
             let body = buy_body(key, other);
-            let reply = self.clients[0].post(node, PATH, &key.to_string(), body).await;
+            let reply = self.clients[0].post(node, buy_path(key), &key.to_string(), body).await;
             let mut inspector = self.shared.inspector.borrow_mut();
             inspector.key_reuse(reply.as_ref().map_err(|failure| *failure), key);
         }
@@ -171,7 +205,9 @@ impl Buyer {
             BuyReply::Confirmed { order, index, .. } => {
                 self.picker.answered(node);
                 self.shared.confirmed(&self.shared.writes_confirmed, index);
-                self.shared.keep(ConfirmedOrder { order, key, lines }, &mut self.rng);
+                if key.series == Series::Buy {
+                    self.shared.keep(ConfirmedOrder { order, key, lines }, &mut self.rng);
+                }
             }
             BuyReply::Refused { index, .. } => {
                 self.picker.answered(node);

@@ -47,11 +47,13 @@ impl Giver {
         while !self.shared.over() {
             tokio::time::sleep(PAUSE).await;
             let wanted = self.shared.demand.get();
-            let due = (wanted - met) * SUPPLY_PERCENT / 100;
+            let due =
+                ((wanted - met) * SUPPLY_PERCENT / 100).saturating_sub(self.shared.returned.get());
             let delta = if self.rng.random_bool(0.05) {
                 -self.rng.random_range(1..=3)
             } else if due > 0 {
                 met = wanted;
+                self.shared.returned.set(0);
                 due.min(RECEIVED_MAX).cast_signed()
             } else {
                 continue;

@@ -1,10 +1,14 @@
-//! The load: buyers, a stock-giver and readers, each a task that sends one request at a time.
+//! The load: buyers, those who reserve, those who cancel, a stock-giver and readers, each a task that sends
+//! one request at a time, or two that are in each other's way.
 //!
 //! All tasks share one thread, so that they cost the cluster, with which they share the machine, as little
 //! as possible. Each keeps its own records and hands them over when it ends.
 
 mod buyer;
+mod canceller;
+mod follower;
 mod giver;
+mod holder;
 mod picker;
 mod reader;
 
@@ -18,11 +22,16 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::task::JoinHandle;
 
-pub(crate) use self::{buyer::buy_body, giver::repeat_until_known};
+pub(crate) use self::{
+    buyer::{buy_body, buy_path, hold_seconds},
+    follower::send_follow_up,
+    giver::repeat_until_known,
+};
 use crate::{
     cluster::Cluster,
     history::{
-        Attempt, Clock, InitialItem, ItemId, Key, Lines, LogIndex, OrderRead, Read, StockChange,
+        Attempt, Clock, FollowUp, InitialItem, ItemId, Key, Lines, LogIndex, OrderRead, Read,
+        Series, StockChange,
     },
     protocol::Inspector,
 };
@@ -30,10 +39,15 @@ use crate::{
 /// Confirmed orders that are kept to be read again; beyond that a random one makes room.
 const ORDERS_KEPT_MAX: usize = 1 << 16;
 
+/// Buyers for each who reserves.
+const BUYERS_FOR_A_HOLDER: u32 = 8;
+/// Buyers for each who cancels.
+const BUYERS_FOR_A_CANCELLER: u32 = 16;
+
 /// How many there are of each.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadSpec {
-    /// Tasks that buy.
+    /// Tasks that buy; for each eight of them one that reserves, and for each sixteen one that cancels.
     pub buyers: u32,
     /// Tasks that read linearizably; half as many read in sessions.
     pub readers: u32,
@@ -43,7 +57,7 @@ pub struct LoadSpec {
     pub seed: u64,
 }
 
-/// An order that was confirmed, for others to look at.
+/// An order or a reservation that was confirmed, for others to look at.
 #[derive(Debug, Clone, Copy)]
 struct ConfirmedOrder {
     order: u64,
@@ -67,6 +81,8 @@ pub struct Shared {
     items: Vec<ItemId>,
     /// Pieces that buyers asked for.
     demand: Cell<u64>,
+    /// Pieces that came back by cancellations and were not taken into account yet.
+    returned: Cell<u64>,
     newest_index: Cell<LogIndex>,
     orders: RefCell<Vec<ConfirmedOrder>>,
 }
@@ -86,6 +102,14 @@ impl Shared {
         self.newest_index.set(self.newest_index.get().max(index));
     }
 
+    fn wanted(&self, lines: Lines) {
+        self.demand.set(self.demand.get() + pieces(lines));
+    }
+
+    fn returned(&self, lines: Lines) {
+        self.returned.set(self.returned.get() + pieces(lines));
+    }
+
     fn keep(&self, order: ConfirmedOrder, rng: &mut ChaCha8Rng) {
         let mut orders = self.orders.borrow_mut();
         if orders.len() < ORDERS_KEPT_MAX {
@@ -96,11 +120,17 @@ impl Shared {
     }
 }
 
+fn pieces(lines: Lines) -> u64 {
+    lines.as_slice().iter().map(|line| u64::from(line.quantity)).sum()
+}
+
 /// The records of all tasks.
 #[derive(Debug, Default)]
 pub struct Records {
-    /// By the buyers.
+    /// By the buyers and those who reserve.
     pub attempts: Vec<Attempt>,
+    /// By those who reserve and those who cancel.
+    pub follow_ups: Vec<FollowUp>,
     /// By the stock-giver.
     pub stock_changes: Vec<StockChange>,
     /// By all readers of items.
@@ -115,6 +145,8 @@ pub struct Load {
     /// What its tasks share.
     pub shared: Rc<Shared>,
     buyers: Vec<JoinHandle<Vec<Attempt>>>,
+    holders: Vec<JoinHandle<(Vec<Attempt>, Vec<FollowUp>)>>,
+    cancellers: Vec<JoinHandle<Vec<FollowUp>>>,
     giver: JoinHandle<Vec<StockChange>>,
     readers: Vec<JoinHandle<Vec<Read>>>,
     order_readers: Vec<JoinHandle<Vec<OrderRead>>>,
@@ -132,6 +164,7 @@ impl Load {
             operations_left: Cell::new(spec.operations_max),
             items: items.iter().map(|item| item.id).collect(),
             demand: Cell::new(0),
+            returned: Cell::new(0),
             newest_index: Cell::new(items.iter().map(|item| item.index).max().unwrap_or(0)),
             orders: RefCell::default(),
         });
@@ -167,10 +200,22 @@ impl Load {
         let giver = giver::Giver::new(Rc::clone(&shared), client(), rng());
         let giver = tokio::task::spawn_local(giver.run());
         let buyers = (0..spec.buyers)
-            .map(|id| buyer::Buyer::new(id, Rc::clone(&shared), [client(), client()], rng()))
+            .map(|id| {
+                let clients = [client(), client()];
+                buyer::Buyer::new(Series::Buy, id, Rc::clone(&shared), clients, rng())
+            })
             .map(|buyer| tokio::task::spawn_local(buyer.run()))
             .collect();
-        Self { shared, buyers, giver, readers, order_readers }
+        let pair = || [client(), client()];
+        let holders = (0..spec.buyers.div_ceil(BUYERS_FOR_A_HOLDER))
+            .map(|id| holder::Holder::new(id, &shared, [pair(), pair()], [rng(), rng()]))
+            .map(|holder| tokio::task::spawn_local(holder.run()))
+            .collect();
+        let cancellers = (0..spec.buyers.div_ceil(BUYERS_FOR_A_CANCELLER))
+            .map(|id| canceller::Canceller::new(id, Rc::clone(&shared), pair(), rng()))
+            .map(|canceller| tokio::task::spawn_local(canceller.run()))
+            .collect();
+        Self { shared, buyers, holders, cancellers, giver, readers, order_readers }
     }
 
     /// Whether the load came to its own end, because it had done all that it may.
@@ -184,6 +229,14 @@ impl Load {
         let mut records = Records::default();
         for buyer in self.buyers {
             records.attempts.append(&mut buyer.await?);
+        }
+        for holder in self.holders {
+            let (mut attempts, mut follow_ups) = holder.await?;
+            records.attempts.append(&mut attempts);
+            records.follow_ups.append(&mut follow_ups);
+        }
+        for canceller in self.cancellers {
+            records.follow_ups.append(&mut canceller.await?);
         }
         records.stock_changes = self.giver.await?;
         for reader in self.readers {

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     client::Client,
-    history::{ItemId, Level, LogIndex, NodeIndex, OrderRead, Read, Span},
-    protocol::Kind,
+    history::{Level, LogIndex, NodeIndex, OrderRead, Read, Span},
+    protocol::{ItemSeen, Kind},
 };
 
 /// Share of reads that are lists: they show all items at one index.
@@ -127,7 +127,7 @@ impl Reader {
         let seen = inspector.item_read(kind, asked, item, level, staleness_max_ms);
         drop(inspector);
         let (index, seen) = seen?;
-        self.record(node, level, span, index, (item, seen.stock, seen.version));
+        self.record(node, level, span, index, seen);
         Some(index)
     }
 
@@ -141,21 +141,15 @@ impl Reader {
         let shown = self.shared.inspector.borrow_mut().list(asked, level);
         let (index, rows) = shown?;
         for seen in rows {
-            self.record(node, level, span, index, (seen.id, seen.stock, seen.version));
+            self.record(node, level, span, index, seen);
         }
         Some(index)
     }
 
-    fn record(
-        &mut self,
-        node: usize,
-        level: Level,
-        span: Span,
-        index: LogIndex,
-        (item, stock, version): (ItemId, u64, LogIndex),
-    ) {
-        let node = NodeIndex::new(node);
-        self.reads.push(Read { client: self.id, node, level, item, span, index, stock, version });
+    fn record(&mut self, node: usize, level: Level, span: Span, index: LogIndex, seen: ItemSeen) {
+        let (client, node) = (self.id, NodeIndex::new(node));
+        let ItemSeen { id: item, stock, reserved, version } = seen;
+        self.reads.push(Read { client, node, level, item, span, index, stock, reserved, version });
     }
 }
 
@@ -203,14 +197,14 @@ impl OrderReader {
         let asked = reply.as_ref().map_err(|failure| *failure);
         let (order, key) = (wanted.order, wanted.key);
         let found = self.shared.inspector.borrow_mut().order_read(asked, order, key, wanted.lines);
-        let Some((index, found)) = found else {
+        let Some((index, found, cancelled)) = found else {
             self.picker.failed(node, span.end);
             return;
         };
         self.picker.answered(node);
         self.shared.confirmed(&self.shared.reads_confirmed, index);
         let node = NodeIndex::new(node);
-        self.reads.push(OrderRead { order, key, node, span, index, found });
+        self.reads.push(OrderRead { order, key, node, span, index, found, cancelled });
     }
 }
 

@@ -1,10 +1,12 @@
 //! Replies made by hand: what they mean, and which breaches are noticed.
 
+mod follow_ups;
+
 use serde_json::{Value, json};
 
 use super::*;
 
-const KEY: Key = Key { client: 1, number: 2 };
+const KEY: Key = Key { series: Series::Buy, client: 1, number: 2 };
 
 fn lines() -> Lines {
     Lines::from_slice(&[Line { item: 3, quantity: 2 }]).unwrap()
@@ -102,6 +104,7 @@ fn breaches_of_a_sale_are_noticed() {
         (json!({"index": 11}), "Pygmy-Index is not the index of the write"),
         (json!({"reference": "b1-3"}), "something else was sold"),
         (json!({"lines": []}), "something else was sold"),
+        (json!({"status": "cancelled"}), "something else was sold"),
         (json!({"id": "4"}), "unreadable order"),
     ] {
         let mut order = order();
@@ -203,7 +206,7 @@ fn reads_show_what_they_show_and_their_breaches_are_noticed() {
         let shown = inspector.item_read(Kind::ReadStale, Ok(reply), 3, level, most_ms);
         (shown, inspector.complaints.kinds.into_keys().collect::<Vec<_>>())
     };
-    let seen = ItemSeen { id: 3, stock: 7, version: 10 };
+    let seen = ItemSeen { id: 3, stock: 7, reserved: 0, version: 10 };
     let good = reply(200, &item(7));
     assert_eq!(read(&good, Level::Stale, Some(5)), (Some((10, seen)), vec![]));
     assert_eq!(read(&good, Level::Stale, Some(4)).1, ["staler than allowed"]);
@@ -233,7 +236,7 @@ fn reads_show_what_they_show_and_their_breaches_are_noticed() {
 #[test]
 fn order_reads_tell_same_different_and_missing_apart() {
     let found = |reply: &Reply| {
-        Inspector::default().order_read(Ok(reply), 4, KEY, lines()).map(|(_, found)| found)
+        Inspector::default().order_read(Ok(reply), 4, KEY, lines()).map(|(_, found, _)| found)
     };
     assert_eq!(found(&reply(200, &order())), Some(Found::Same));
     let mut other = order();

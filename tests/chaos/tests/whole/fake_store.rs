@@ -2,6 +2,8 @@
 //!
 //! One state stands for all nodes; each node has a listener of its own, so that it knows its name.
 
+mod follow_ups;
+
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
@@ -17,8 +19,9 @@ use axum::{
     routing::{get, post},
 };
 use pygmy::api::{
-    ChangeStock, Cluster, HashAt, Item, ItemPage, Member, NewOrder, Order, OrderLine, OrderPage,
-    Problem, PutItem, Verification, WriteOutcome,
+    Change, ChangeStock, Cluster, HashAt, Item, ItemPage, LedgerRow, Member, NewOrder,
+    NewOrderLine, Order, OrderLine, OrderPage, Problem, PutItem, Reservation, Verification,
+    WriteOutcome,
 };
 use tokio::net::TcpListener;
 
@@ -34,6 +37,12 @@ pub(crate) enum Mistake {
     ReadsFromThePast,
     /// One piece too many may be sold.
     Oversells,
+    /// A cancellation is confirmed, and every 5th does nothing.
+    LosesCancellations,
+    /// The pieces of a cancelled order come back twice.
+    ReturnsTwice,
+    /// The pieces of a reservation whose time is up stay reserved.
+    KeepsPieces,
     /// Every 100th buy fails without saying what became of it.
     AnswersWithoutOutcome,
     /// Each request takes a while.
@@ -77,19 +86,34 @@ struct Node {
 #[derive(Default)]
 struct Inner {
     index: u64,
-    items: BTreeMap<u64, i64>,
-    versions: BTreeMap<u64, u64>,
+    counts: Counts,
     prices: BTreeMap<u64, u64>,
     orders: Vec<Order>,
+    reservations: Vec<Reservation>,
+    /// Rows of the ledgers, with their items, oldest first.
+    ledger: Vec<(u64, LedgerRow)>,
+    changes: Vec<Change>,
     keys: HashMap<String, (String, Reply)>,
     buys: u64,
+    cancellations: u64,
     reads: u64,
-    /// For [`Mistake::ReadsFromThePast`]: stocks and versions at earlier indexes.
-    past: Vec<Past>,
+    /// For [`Mistake::ReadsFromThePast`]: what there was at earlier indexes.
+    past: Vec<(u64, Counts)>,
 }
 
-/// Index, stocks and versions.
-type Past = (u64, BTreeMap<u64, i64>, BTreeMap<u64, u64>);
+/// How much there is of each item, and since when.
+#[derive(Clone, Default)]
+struct Counts {
+    stock: BTreeMap<u64, i64>,
+    reserved: BTreeMap<u64, i64>,
+    versions: BTreeMap<u64, u64>,
+}
+
+impl Counts {
+    fn available(&self, id: u64) -> i64 {
+        self.stock[&id] - self.reserved.get(&id).copied().unwrap_or(0)
+    }
+}
 
 /// What a write answered, to be answered again.
 #[derive(Clone)]
@@ -111,33 +135,52 @@ fn router(node: Node) -> Router {
         .route("/v1/items/{id}/stock", post(stock))
         .route("/v1/orders", get(orders).post(buy))
         .route("/v1/orders/{id}", get(order))
+        .merge(follow_ups::router())
         .with_state(node)
 }
 
 impl Inner {
-    fn item(&self, id: u64, stocks: &BTreeMap<u64, i64>, versions: &BTreeMap<u64, u64>) -> Item {
-        let stock = stocks[&id].max(0) as u64;
+    fn item(&self, id: u64, counts: &Counts) -> Item {
+        let stock = counts.stock[&id].max(0) as u64;
+        let reserved = stock.saturating_sub(counts.available(id).max(0) as u64);
         Item {
             id,
             title: format!("Item {id}"),
             topic: "Misc".into(),
             price_cents: self.prices[&id],
             stock,
-            reserved: 0,
-            available: stock,
-            version: versions[&id],
+            reserved,
+            available: stock - reserved,
+            version: counts.versions[&id],
             created_at: NOW.into(),
             updated_at: NOW.into(),
         }
     }
 
     fn current(&self, id: u64) -> Item {
-        self.item(id, &self.items, &self.versions)
+        self.item(id, &self.counts)
     }
 
-    fn change(&mut self, id: u64, delta: i64) {
-        *self.items.entry(id).or_default() += delta;
-        self.versions.insert(id, self.index);
+    /// Changes an item's stock, and tells its ledger.
+    fn change(&mut self, id: u64, delta: i64, reason: &str, order: Option<u64>) {
+        *self.counts.stock.entry(id).or_default() += delta;
+        self.counts.versions.insert(id, self.index);
+        let row = LedgerRow {
+            delta,
+            reason: reason.into(),
+            reference: None,
+            order,
+            reservation: None,
+            index: self.index,
+            at: NOW.into(),
+        };
+        self.ledger.push((id, row));
+    }
+
+    fn remember(&mut self, mistake: Mistake) {
+        if mistake == Mistake::ReadsFromThePast {
+            self.past.push((self.index, self.counts.clone()));
+        }
     }
 
     /// Carries a write out once per key.
@@ -148,6 +191,7 @@ impl Inner {
         request: String,
         write: impl FnOnce(&mut Self) -> (StatusCode, String),
     ) -> Response {
+        self.expire(node.mistake);
         let key = headers["idempotency-key"].to_str().unwrap().to_owned();
         if let Some((before, reply)) = self.keys.get(&key) {
             if *before != request {
@@ -164,17 +208,33 @@ impl Inner {
         if node.mistake != Mistake::ForgetsKeys {
             self.keys.insert(key, (request, reply.clone()));
         }
-        if node.mistake == Mistake::ReadsFromThePast {
-            self.past.push((self.index, self.items.clone(), self.versions.clone()));
-        }
+        self.remember(node.mistake);
         answer(node, reply)
     }
 
     fn sell(&mut self, node: &Node, wanted: &NewOrder) -> (StatusCode, String) {
         self.buys += 1;
-        let spare = i64::from(node.mistake == Mistake::Oversells);
-        for (place, line) in wanted.lines.iter().enumerate() {
-            let there = self.items[&line.item];
+        if let Err(refusal) = self.shortage(node.mistake, &wanted.lines) {
+            return refusal;
+        }
+        let order = self.order(self.lines(&wanted.lines), wanted.reference.clone());
+        let body = serde_json::to_string(&order).unwrap();
+        if node.mistake == Mistake::LosesOrders && self.buys.is_multiple_of(50) {
+            return (StatusCode::CREATED, body);
+        }
+        self.book(order);
+        (StatusCode::CREATED, body)
+    }
+
+    /// The refusal, if there are fewer pieces than are wanted.
+    fn shortage(
+        &self,
+        mistake: Mistake,
+        wanted: &[NewOrderLine],
+    ) -> Result<(), (StatusCode, String)> {
+        let spare = i64::from(mistake == Mistake::Oversells);
+        for (place, line) in wanted.iter().enumerate() {
+            let there = self.counts.available(line.item);
             if there + spare < line.quantity as i64 {
                 let refusal = Problem {
                     item: Some(line.item),
@@ -183,39 +243,31 @@ impl Inner {
                     available: Some(there.max(0) as u64),
                     ..problem(409, "out_of_stock")
                 };
-                return (StatusCode::CONFLICT, serde_json::to_string(&refusal).unwrap());
+                return Err((StatusCode::CONFLICT, serde_json::to_string(&refusal).unwrap()));
             }
         }
-        let order = self.order(wanted);
-        if node.mistake == Mistake::LosesOrders && self.buys.is_multiple_of(50) {
-            return (StatusCode::CREATED, serde_json::to_string(&order).unwrap());
-        }
-        for line in &wanted.lines {
-            self.change(line.item, -(line.quantity as i64));
-        }
-        let body = serde_json::to_string(&order).unwrap();
-        self.orders.push(order);
-        (StatusCode::CREATED, body)
+        Ok(())
     }
 
-    fn order(&self, wanted: &NewOrder) -> Order {
-        let lines: Vec<OrderLine> = wanted
-            .lines
-            .iter()
-            .map(|line| OrderLine {
-                item: line.item,
-                title: format!("Item {}", line.item),
-                quantity: line.quantity,
-                unit_price_cents: self.prices[&line.item],
-            })
-            .collect();
+    fn lines(&self, wanted: &[NewOrderLine]) -> Vec<OrderLine> {
+        let lines = wanted.iter().map(|line| OrderLine {
+            item: line.item,
+            title: format!("Item {}", line.item),
+            quantity: line.quantity,
+            unit_price_cents: self.prices[&line.item],
+        });
+        lines.collect()
+    }
+
+    /// The next order.
+    fn order(&self, lines: Vec<OrderLine>, reference: Option<String>) -> Order {
         Order {
             id: self.orders.len() as u64 + 1,
-            total_cents: lines.iter().map(|line| line.quantity * line.unit_price_cents).sum(),
+            total_cents: total_cents(&lines),
             lines,
             status: "placed".into(),
             customer: None,
-            reference: wanted.reference.clone(),
+            reference,
             placed_at: NOW.into(),
             index: self.index,
             reservation: None,
@@ -223,6 +275,18 @@ impl Inner {
             cancel_reason: None,
         }
     }
+
+    /// Places an order.
+    fn book(&mut self, order: Order) {
+        for line in &order.lines {
+            self.change(line.item, -(line.quantity as i64), "sold", Some(order.id));
+        }
+        self.orders.push(order);
+    }
+}
+
+fn total_cents(lines: &[OrderLine]) -> u64 {
+    lines.iter().map(|line| line.quantity * line.unit_price_cents).sum()
 }
 
 fn problem(status: u16, code: &str) -> Problem {
@@ -293,8 +357,7 @@ async fn put_item(
     let mut inner = node.inner.lock().unwrap();
     inner.once(&node, &headers, format!("{put:?}"), |inner| {
         inner.prices.insert(id, put.price_cents);
-        inner.items.insert(id, 0);
-        inner.change(id, put.stock.unwrap_or(0) as i64);
+        inner.change(id, put.stock.unwrap_or(0) as i64, "received", None);
         (StatusCode::CREATED, serde_json::to_string(&inner.current(id)).unwrap())
     })
 }
@@ -308,11 +371,11 @@ async fn stock(
     let delta = change.delta.unwrap();
     let mut inner = node.inner.lock().unwrap();
     inner.once(&node, &headers, format!("{id} {change:?}"), |inner| {
-        if inner.items[&id] + delta < 0 {
+        if inner.counts.available(id) + delta < 0 {
             let refusal = serde_json::to_string(&problem(409, "out_of_stock")).unwrap();
             return (StatusCode::CONFLICT, refusal);
         }
-        inner.change(id, delta);
+        inner.change(id, delta, &change.reason, None);
         (StatusCode::OK, serde_json::to_string(&inner.current(id)).unwrap())
     })
 }
@@ -323,22 +386,24 @@ async fn item(
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
     let mut inner = node.inner.lock().unwrap();
+    inner.expire(node.mistake);
     inner.reads += 1;
     let linearizable = query.get("consistency").is_none_or(|level| level == "linearizable");
     let back = inner.past.len().checked_sub(50);
     if linearizable
         && inner.reads.is_multiple_of(20)
-        && let Some((index, stocks, versions)) = back.map(|place| inner.past[place].clone())
+        && let Some((index, counts)) = back.map(|place| inner.past[place].clone())
     {
-        let item = inner.item(id, &stocks, &versions);
+        let item = inner.item(id, &counts);
         return reply_with(&node, StatusCode::OK, index, &item);
     }
     reply_with(&node, StatusCode::OK, inner.index, &inner.current(id))
 }
 
 async fn items(State(node): State<Node>) -> Response {
-    let inner = node.inner.lock().unwrap();
-    let items = inner.items.keys().map(|id| inner.current(*id)).collect();
+    let mut inner = node.inner.lock().unwrap();
+    inner.expire(node.mistake);
+    let items = inner.counts.stock.keys().map(|id| inner.current(*id)).collect();
     reply_with(&node, StatusCode::OK, inner.index, &ItemPage { items, next_cursor: None })
 }
 

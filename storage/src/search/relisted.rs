@@ -1,4 +1,4 @@
-//! Which items changed their words, in order, for an index to catch up with.
+//! Which items changed what they are found or sorted by, in order, for an index to catch up with.
 
 use std::sync::Arc;
 
@@ -6,23 +6,23 @@ use crate::catalog::ItemId;
 
 /// Changes that are remembered; an index that is further behind begins again. A million numbers are
 /// 8 MB, and more than an import can add while an index is built.
-const RETITLED_MAX: usize = 1 << 20;
+const RELISTED_MAX: usize = 1 << 20;
 
-/// The items whose title or topic changed, that came or that went, numbered in the order in which
+/// The items whose title, topic or price changed, that came or that went, numbered in the order in which
 /// they did. Hashed nowhere and stored nowhere; begins anew whenever the state is loaded.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Retitled {
+pub(crate) struct Relisted {
     /// The same in all that go on from one another, and in no others: numbers mean nothing beyond it.
     lineage: Arc<()>,
     base: u64,
     items: imbl::Vector<ItemId>,
 }
 
-impl Retitled {
+impl Relisted {
     /// Notes an item.
     pub(crate) fn push(&mut self, item: ItemId) {
         self.items.push_back(item);
-        if self.items.len() > RETITLED_MAX {
+        if self.items.len() > RELISTED_MAX {
             self.items.pop_front();
             self.base += 1;
         }
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_is_noted_is_told_from_a_place_on_or_not_at_all() {
-        let mut noted = Retitled::default();
+        let mut noted = Relisted::default();
         let start = noted.mark();
         assert_eq!(noted.since(&start), Some(vec![]));
         for item in [5, 3, 5] {
@@ -75,10 +75,10 @@ mod tests {
         noted.push(9);
         assert_eq!(noted.since(&start), Some(vec![3, 5, 9]));
         assert_eq!(noted.clone().since(&middle), Some(vec![9]), "a clone goes on from it");
-        assert_eq!(Retitled::default().since(&start), None, "of another state");
-        let before = Retitled { items: imbl::Vector::new(), ..noted.clone() };
+        assert_eq!(Relisted::default().since(&start), None, "of another state");
+        let before = Relisted { items: imbl::Vector::new(), ..noted.clone() };
         assert_eq!(before.since(&middle), None, "still to come");
-        for item in 0..RETITLED_MAX as u64 {
+        for item in 0..RELISTED_MAX as u64 {
             noted.push(item);
         }
         assert_eq!(noted.since(&middle), None, "too far back");
