@@ -12,6 +12,7 @@ use pygmy_raft::{
 use pygmy_storage::{command::Policy, volume::DirVolume};
 use tokio::{
     net::TcpListener,
+    runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
@@ -20,6 +21,7 @@ use crate::{
     config::{FacadeConfig, MemberConfig, NodeConfig},
     facade::{Facade, Settings as FacadeSettings},
     http::{
+        frames::with_frames,
         node::{Settings as ApiSettings, router as api_router},
         rate_limit::RateLimit,
         serve::{self, Limits},
@@ -34,6 +36,22 @@ const LOG_CACHE_BYTES: usize = 16 << 20;
 const WAITING_MAX: usize = 16_384;
 /// Connections of peers: a few from each member.
 const PEER_CONNECTIONS_MAX: usize = 1024;
+
+/// Runs a server on so many threads of its own, and ends them when it ends.
+pub async fn on_threads(
+    threads: usize,
+    server: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) -> anyhow::Result<()> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .context("the operating system gives no threads")?;
+    let ended = runtime.spawn(server).await;
+    // It waits for the log's writer, which may wait for the disk.
+    tokio::task::spawn_blocking(move || drop(runtime)).await.context("ending the threads")?;
+    ended.context("the server was cut off")?
+}
 
 /// Runs a node until it is told to stop, or until it must.
 ///
@@ -86,6 +104,7 @@ pub async fn serve_node(config: NodeConfig) -> anyhow::Result<()> {
     };
     let (drain, draining) = watch::channel(false);
     let app = api_router(node.clone(), api_settings(&config), draining);
+    let (app, frames) = with_frames(app);
     let mut api = tokio::spawn(serve::serve(api_listener, app, limits, stopped(stopping), DRAIN));
 
     let establishing = node.clone();
@@ -119,6 +138,7 @@ pub async fn serve_node(config: NodeConfig) -> anyhow::Result<()> {
         Ok(Err(error)) => tracing::warn!(%error, "the API listener did not end well"),
         Err(error) => tracing::warn!(%error, "the API listener did not end well"),
     }
+    frames.end(DRAIN).await;
     node.stop().await;
     peer_stop.send_replace(true);
     if let Err(error) = peers.await {

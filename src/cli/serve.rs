@@ -1,5 +1,7 @@
 //! The subcommands that run a server.
 
+use std::num::NonZero;
+
 use super::args::{Facade, Overrides, Serve};
 use super::{Answer, Exit, Stop};
 use crate::config::{FacadeConfig, LogSection, NodeConfig, Sources};
@@ -23,7 +25,9 @@ pub(super) async fn node(args: Serve) -> Result<Answer, Stop> {
         return Ok(Answer::ok(format!("the configuration of node {} is fine", config.node.name)));
     }
     log_to(&config.log)?;
-    ended(server::serve_node(config).await)
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = config.threads(processors);
+    ended(server::on_threads(threads, server::serve_node(config)).await)
 }
 
 pub(super) async fn facade(args: Facade) -> Result<Answer, Stop> {

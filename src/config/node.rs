@@ -17,6 +17,9 @@ use crate::http::rate_limit;
 /// survive no more than anybody needs.
 pub const MEMBERS_MAX: usize = 9;
 
+/// More than any machine has processors for one node.
+const THREADS_MAX: u64 = 1024;
+
 const SECTIONS: [&str; 8] = ["node", "api", "peer", "cluster", "raft", "storage", "policy", "log"];
 
 /// A node's whole configuration, checked.
@@ -47,6 +50,8 @@ pub struct NodeSection {
     pub name: String,
     /// Directory of its databases.
     pub data_dir: PathBuf,
+    /// Threads that serve; 0 for this node's share of the processors.
+    pub threads: usize,
 }
 
 /// `[api]`
@@ -229,6 +234,20 @@ impl NodeConfig {
             .expect("a configuration whose name is not among its members is refused on loading")
     }
 
+    /// The threads that serve, of a machine with so many processors. Members at the same host share them:
+    /// threads that take turns on a processor only cost switches between them.
+    pub fn threads(&self, processors: usize) -> usize {
+        if self.node.threads > 0 {
+            return self.node.threads;
+        }
+        let host = |member: &MemberConfig| {
+            member.peer.rsplit_once(':').map(|(host, _)| host.to_ascii_lowercase())
+        };
+        let own = host(self.member());
+        let sharing = self.cluster.members.iter().filter(|member| host(member) == own).count();
+        (processors / sharing.max(1)).max(1)
+    }
+
     fn read(mut document: Document) -> Result<Self, ConfigError> {
         let (node, name) = NodeSection::read(document.section("node"));
         let api = ApiSection::read(document.section("api"));
@@ -254,9 +273,10 @@ fn size(number: Setting<u64>) -> usize {
 impl NodeSection {
     fn read(mut reader: Reader<'_>) -> (Self, Setting<String>) {
         let name = reader.name("name", None);
-        let data_dir = reader.text("data_dir", None);
+        let data_dir = reader.text("data_dir", None).value.into();
+        let threads = size(reader.number("threads", 0, 0..=THREADS_MAX));
         reader.finish();
-        (Self { name: name.value.clone(), data_dir: data_dir.value.into() }, name)
+        (Self { name: name.value.clone(), data_dir, threads }, name)
     }
 }
 

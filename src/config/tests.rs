@@ -469,6 +469,16 @@ fn every_problem_is_reported_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
+fn members_of_one_host_share_its_processors_and_a_number_is_taken_as_it_is() {
+    let threads = |text: &str, processors| node(text).expect("loads").threads(processors);
+    assert_eq!([1, 2, 3, 8].map(|processors| threads(NODE, processors)), [1, 1, 1, 4]);
+    let apart = NODE.replace("peer = \"127.0.0.1:9102\"", "peer = \"far.example:9102\"");
+    assert_eq!([1, 2, 8].map(|processors| threads(&apart, processors)), [1, 2, 8]);
+    let told = NODE.replacen("[api]", "threads = 3\n[api]", 1);
+    assert_eq!(threads(&told, 1), 3);
+}
+
+#[test]
 fn flags_win_over_the_environment_which_wins_over_the_file() {
     let env = |pairs: &[(&str, &str)]| Sources {
         env: pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),

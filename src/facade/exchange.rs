@@ -168,11 +168,15 @@ pub(super) async fn send_stream(
     Ok(Reply { status: head.status, headers, body: ReplyBody::Whole(read.to_bytes()) })
 }
 
+/// How long a member is told that it may take, of the time there is, in milliseconds.
+pub(super) fn given_ms(timeout: Duration) -> u64 {
+    u64::try_from((timeout - timeout / WAY_BACK).as_millis()).unwrap_or(u64::MAX)
+}
+
 fn request<B>(address: &str, ask: &Ask, body: B, timeout: Duration) -> Result<Request<B>, Lost> {
     let mut headers = ask.headers.clone();
-    let given_ms = (timeout - timeout / WAY_BACK).as_millis();
-    let given_ms = u64::try_from(given_ms).unwrap_or(u64::MAX);
-    headers.insert(HeaderName::from_static(header::TIMEOUT_MS), HeaderValue::from(given_ms));
+    let given = HeaderValue::from(given_ms(timeout));
+    headers.insert(HeaderName::from_static(header::TIMEOUT_MS), given);
     let Ok(uri) = format!("http://{address}{}", ask.target).parse::<Uri>() else {
         tracing::debug!(address, target = ask.target, "not an address to send to");
         return Err(Lost::NotSent);

@@ -10,6 +10,7 @@ mod exchange;
 mod feed;
 mod follow;
 mod import;
+mod link;
 mod members;
 mod own;
 mod pass;

@@ -19,6 +19,7 @@ use super::Core;
 use super::cache::{Began, Entry};
 use super::exchange::{Ask, Lost, Reply, send};
 use super::follow::pass_through;
+use super::link::ask;
 use super::replica::{Backoff, Failure, Replica};
 use super::route::{Freshness, Read, Scope, query_value};
 use crate::api::header;
@@ -164,7 +165,10 @@ impl Reading {
             let timeout = times.attempt.min(left);
             // A feed is no work for the replica most of the time: it does not count as outstanding.
             let outstanding = (!self.live).then(|| replica.begin());
-            let sent = send(&core.client, &replica.address, &self.ask, timeout, outstanding).await;
+            let sent = match self.live || self.read.long {
+                true => send(&core.client, &replica.address, &self.ask, timeout, outstanding).await,
+                false => ask(core, &replica, &self.ask, timeout, outstanding).await,
+            };
             match sent {
                 Ok(reply) if is_answer(&reply) => {
                     replica.answered();

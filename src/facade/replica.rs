@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::link::Slot;
+
 /// How long a replica must have been well for its earlier failures to be forgotten.
 const FORGIVE_AFTER: Duration = Duration::from_secs(10);
 
@@ -45,6 +47,8 @@ struct Record {
 pub(super) struct Replica {
     /// `host:port`.
     pub(super) address: String,
+    /// The connection for frames.
+    pub(super) link: Slot,
     outstanding: AtomicUsize,
     record: Mutex<Record>,
 }
@@ -53,6 +57,7 @@ impl Replica {
     pub(super) fn new(address: &str) -> Arc<Self> {
         Arc::new(Self {
             address: address.to_owned(),
+            link: Slot::default(),
             outstanding: AtomicUsize::new(0),
             record: Mutex::new(Record {
                 health: Health::Fit(Instant::now()),

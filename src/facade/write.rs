@@ -14,7 +14,8 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::Core;
-use super::exchange::{Ask, Lost, Reply, ReplyBody, send};
+use super::exchange::{Ask, Lost, Reply, ReplyBody};
+use super::link::ask;
 use super::replica::{Backoff, Failure, Replica};
 use super::route::{Touch, Write};
 use super::view::View;
@@ -147,7 +148,7 @@ impl Writing {
         let timeout = limit.min(left);
         let outstanding = Some(replica.begin());
         let sent = tokio::select! {
-            sent = send(&core.client, &replica.address, &self.ask, timeout, outstanding) => sent,
+            sent = ask(core, replica, &self.ask, timeout, outstanding) => sent,
             () = superseded(core, replica, view), if self.write.keyed => {
                 tracing::debug!(address = replica.address, "another leader took over during a write");
                 return Tried::Unknown;

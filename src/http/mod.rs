@@ -4,6 +4,7 @@
 //! one table.
 
 pub mod event_stream;
+pub mod frames;
 pub mod node;
 pub mod problem;
 pub mod rate_limit;

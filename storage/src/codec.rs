@@ -5,7 +5,7 @@
 //! refuses unknown versions, wrong checksums, trailing bytes, and anything that claims to be larger
 //! than [`RECORD_BYTES_MAX`]; it never panics and never allocates more than the input justifies.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::error::{Error, Result};
@@ -44,8 +44,8 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) {
         .expect("encoding one of our own types into memory cannot fail");
 }
 
-/// Decodes what [`encode`] made. `what` names it in the error.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
+/// Decodes what [`encode`] made; it may borrow from there. `what` names it in the error.
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T> {
     if bytes.len() > RECORD_BYTES_MAX {
         return Err(Error::TooLarge {
             what: what.to_owned(),
@@ -53,7 +53,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
             limit: RECORD_BYTES_MAX,
         });
     }
-    let (value, read) = bincode::serde::decode_from_slice(bytes, config())
+    let (value, read) = bincode::serde::borrow_decode_from_slice(bytes, config())
         .map_err(|e| Error::corrupt(what, e.to_string()))?;
     if read != bytes.len() {
         return Err(Error::corrupt(what, format!("{} bytes too many", bytes.len() - read)));

@@ -4,6 +4,7 @@
 
 mod caching;
 mod feeds;
+mod frames;
 mod mock;
 mod rate_limits;
 mod reads;

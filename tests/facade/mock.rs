@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -10,9 +11,11 @@ use axum::body::{Body, BodyDataStream, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use http::header::HOST;
 use http::{HeaderMap, Method, StatusCode};
 use pygmy::api::{Change, ChangePage, Cluster, Member, Problem, WriteOutcome, header};
 use pygmy::facade::{Facade, Settings};
+use pygmy::http::frames::{Frames, with_frames};
 use pygmy::http::problem::{ApiError, Code};
 use pygmy::http::serve::{Limits, serve};
 use tokio::net::TcpListener;
@@ -51,11 +54,11 @@ pub(crate) struct Truth {
     pub(crate) changes: Vec<Change>,
     /// Changes up to here are no longer kept.
     pub(crate) gone_up_to: u64,
-    /// What writes with this method and path do, where it is not to sell.
+    /// What requests with this method and path do, where it is not to sell.
     pub(crate) scripts: HashMap<(Method, String), Script>,
 }
 
-/// A write that a test makes up. No change tells of it, so that only whoever passes it on can know.
+/// A reply that a test makes up. No change tells of it, so that only whoever passes it on can know.
 #[derive(Debug, Clone)]
 pub(crate) struct Script {
     pub(crate) status: StatusCode,
@@ -93,6 +96,13 @@ pub(crate) struct Seen {
     pub(crate) body: Bytes,
 }
 
+impl Seen {
+    /// Whether it came by frames: only HTTP/1.1 has to say which host is meant.
+    pub(crate) fn by_frames(&self) -> bool {
+        !self.headers.contains_key(HOST)
+    }
+}
+
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
@@ -101,6 +111,9 @@ pub(crate) struct Node {
     truth: watch::Sender<()>,
     shared: Arc<Mutex<Truth>>,
     serving: Mutex<Option<JoinHandle<()>>>,
+    /// Whether it takes requests by frames, from its next start on.
+    pub(crate) takes_frames: AtomicBool,
+    frames: Mutex<Option<Frames>>,
 }
 
 pub(crate) struct Store {
@@ -133,6 +146,8 @@ impl Store {
                 truth: changed.clone(),
                 shared: Arc::clone(&shared),
                 serving: Mutex::default(),
+                takes_frames: AtomicBool::new(true),
+                frames: Mutex::default(),
             });
             node.serve(listener);
             let member = Member {
@@ -228,7 +243,12 @@ impl Truth {
 
 impl Node {
     fn serve(self: &Arc<Self>, listener: TcpListener) {
-        let app = Router::new().fallback(handle).with_state(Arc::clone(self));
+        let mut app = Router::new().fallback(handle).with_state(Arc::clone(self));
+        if self.takes_frames.load(Ordering::Relaxed) {
+            let (with, frames) = with_frames(app);
+            app = with;
+            *self.frames.lock().unwrap() = Some(frames);
+        }
         let serving = tokio::spawn(async move {
             let never = std::future::pending();
             serve(listener, app, Limits::default(), never, LONG).await.unwrap();
@@ -241,6 +261,16 @@ impl Node {
         let serving = self.serving.lock().unwrap().take().expect("it runs");
         serving.abort();
         let _ = serving.await;
+        drop(self.frames.lock().unwrap().take());
+    }
+
+    /// Refuses new connections, and answers what has come by frames before it ends.
+    pub(crate) async fn end(&self) {
+        let serving = self.serving.lock().unwrap().take().expect("it runs");
+        let frames = self.frames.lock().unwrap().take().expect("it takes frames");
+        serving.abort();
+        let _ = serving.await;
+        frames.end(LONG).await;
     }
 
     /// Comes back under its address.
@@ -475,7 +505,9 @@ async fn handle(State(node): State<Arc<Node>>, request: Request) -> Response {
     let response = match (&seen.method, path.as_str()) {
         (&Method::GET, path) if path.starts_with("/buy/") => node.write(path, &seen),
         (&Method::POST, "/v1/orders") => node.write(&path, &seen),
-        (&Method::GET | &Method::HEAD, _) => node.read(&path, &seen),
+        (&Method::GET | &Method::HEAD, _) => {
+            node.scripted(&path, &seen).unwrap_or_else(|| node.read(&path, &seen))
+        }
         _ => node
             .scripted(&path, &seen)
             .unwrap_or_else(|| reply(&node.name, node.index(), StatusCode::OK, "{}".to_owned())),

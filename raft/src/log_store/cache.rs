@@ -2,6 +2,8 @@
 
 use std::{collections::VecDeque, io};
 
+use openraft::EntryPayload;
+
 use super::{LogStats, format::entry_bytes};
 use crate::types::alias::{Entry, LogId, Vote};
 
@@ -12,10 +14,14 @@ use crate::types::alias::{Entry, LogId, Vote};
 /// - every entry that is not in the engine yet (`>= written`) is in `entries`.
 pub(super) struct Cache {
     pub(super) vote: Option<Vote>,
+    /// Whether it came since the start.
+    pub(super) vote_is_new: bool,
     pub(super) committed: Option<LogId>,
     pub(super) purged: Option<LogId>,
     /// The last entry when `entries` is empty: the purged one, or one that left memory.
     pub(super) last: Option<LogId>,
+    /// Index of the newest membership that was appended since the start and is in the log.
+    pub(super) membership: Option<u64>,
     /// Index of the oldest entry that the log has, in memory or not: 0, or where a log begins that
     /// came after a snapshot or a purge.
     begin: u64,
@@ -31,9 +37,11 @@ impl Cache {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             vote: None,
+            vote_is_new: false,
             committed: None,
             purged: None,
             last: None,
+            membership: None,
             begin: 0,
             entries: VecDeque::new(),
             bytes: 0,
@@ -74,6 +82,9 @@ impl Cache {
             }
             if self.last_log_id().is_none() {
                 self.begin = entry.log_id.index;
+            }
+            if matches!(entry.payload, EntryPayload::Membership(_)) {
+                self.membership = Some(entry.log_id.index);
             }
             self.bytes += entry_bytes(entry);
             self.entries.push_back(entry.clone());
@@ -141,6 +152,7 @@ impl Cache {
         if self.entries.is_empty() {
             self.last = last;
         }
+        self.membership = self.membership.filter(|index| *index < next);
         self.written = self.written.min(next);
     }
 

@@ -76,6 +76,21 @@ pub struct LogStats {
     pub disk_bytes: u64,
 }
 
+/// What the Raft core has given to the log, and nothing outside the node knows yet: it tells others of
+/// a vote, applies what is committed, and sends an entry to others only after that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promised {
+    /// The newest vote; on its way to the disk, perhaps.
+    pub vote: Option<Vote>,
+    /// Whether the vote came since the start. A leader that restarts leads no more, and finds the vote for
+    /// itself on its disk.
+    pub vote_is_new: bool,
+    /// The newest entry that is committed.
+    pub committed: Option<LogId>,
+    /// The index of the newest membership in the log, if it came since the start.
+    pub membership: Option<u64>,
+}
+
 impl<E: Environment> LogStore<E> {
     /// Opens the log in an engine: reads and checks all of it. Spawns the writer.
     ///
@@ -99,6 +114,13 @@ impl<E: Environment> LogStore<E> {
     /// The index of the last entry.
     pub fn last_index(&self) -> Option<u64> {
         self.shared.cache().last_log_id().map(|id| id.index)
+    }
+
+    /// What this node has promised, as of now. See [`Promised`].
+    pub fn promised(&self) -> Promised {
+        let cache = self.shared.cache();
+        let Cache { vote, vote_is_new, committed, membership, .. } = *cache;
+        Promised { vote, vote_is_new, committed, membership }
     }
 
     /// Whether this log has ever been part of a cluster.
@@ -252,11 +274,15 @@ impl<E: Environment> RaftLogStorage<TypeConfig<E>> for LogStore<E> {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        // Before anybody can hear of it; who asks `promised` must not be told the one before.
+        {
+            let mut cache = self.shared.cache();
+            cache.vote = Some(*vote);
+            cache.vote_is_new = true;
+        }
         let (done, waiting) = oneshot::channel();
         self.submit(Op::Vote { vote: *vote, done })?;
-        finished(waiting).await?;
-        self.shared.cache().vote = Some(*vote);
-        Ok(())
+        finished(waiting).await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {

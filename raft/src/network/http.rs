@@ -19,13 +19,15 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use futures_util::FutureExt;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use pygmy_storage::codec;
 
 use super::{
     CallError, CallHeader, Refusal, SecretProof, Transport,
-    link::{self, Answer, Link},
+    link::{self, Answer, Limits, Link},
+    wire::BODY_BYTES_MAX,
 };
 use crate::{
     node::Node,
@@ -49,6 +51,8 @@ const LARGE_BYTES: usize = 128 << 10;
 const KEEPALIVE: Duration = Duration::from_secs(1);
 /// How often it may fail to answer.
 const KEEPALIVE_PROBES: u32 = 3;
+/// Of a connection on which a peer calls.
+const LIMITS: Limits = Limits { calls_max: 1024, body_bytes_max: BODY_BYTES_MAX };
 
 /// Calls peers over HTTP. Clones share connections.
 #[derive(Debug, Clone)]
@@ -128,7 +132,8 @@ impl HttpTransport {
         let response = request.send().await.map_err(failed)?;
         let status = response.status();
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Link::new(response.upgrade().await.map_err(failed)?));
+            let stream = response.upgrade().await.map_err(failed)?;
+            return Ok(Link::new(stream, BODY_BYTES_MAX));
         }
         let bytes = response.bytes().await.map_err(failed)?;
         Err(match codec::unseal::<Refusal>(&bytes, "a refusal") {
@@ -230,10 +235,13 @@ async fn open<T: Transport>(
         match upgrade.await {
             Ok(stream) => {
                 let answer = move |body| {
-                    let node = node.upgrade()?;
-                    Some(node.handle_peer(header.clone(), body))
+                    let answer = node.upgrade()?.handle_peer(header.clone(), body);
+                    let sealed = async { answer.await.map_err(|refusal| codec::seal(&refusal)) };
+                    Some(sealed.boxed())
                 };
-                link::serve(TokioIo::new(stream), answer).await;
+                // A member that ends hands over first; who calls it then may as well be cut.
+                let ending = std::future::pending();
+                link::serve(TokioIo::new(stream), LIMITS, ending, answer).await;
             }
             Err(error) => tracing::debug!(%error, "a peer's connection could not be taken over"),
         }

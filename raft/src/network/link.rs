@@ -1,9 +1,12 @@
-//! A connection between two members after its HTTP beginning: calls and their answers, as frames.
+//! A connection after its HTTP beginning: calls and their answers, as frames.
 //!
 //! A call is `bytes of the body: u32 | number: u64 | body`, an answer
 //! `bytes of the body: u32 | number: u64 | kind: u8 | body`, little-endian. Any number of calls are under
-//! way at once, answers come in any order. Calls reach the other side's Raft core in the order in which
-//! they were sent: each is begun before the next one is read.
+//! way at once, answers come in any order. Calls are begun in the order in which they were sent: each is
+//! before the next one is read.
+//!
+//! A side that answers and is about to end says goodbye: the caller sends nothing more, waits for the
+//! answers that are to come, and closes.
 
 use std::{
     collections::HashMap,
@@ -18,7 +21,6 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use pygmy_storage::codec;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter},
     sync::{Semaphore, mpsc, oneshot},
@@ -26,41 +28,58 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Refusal, wire::BODY_BYTES_MAX};
-
 /// How long a connection is kept that nobody uses. The caller closes first, so that no call meets a
 /// connection that is about to be closed.
 const CALLER_IDLE_MAX: Duration = Duration::from_secs(30);
 const SERVER_IDLE_MAX: Duration = Duration::from_secs(90);
-/// Calls of one connection that are answered at once; more wait unread.
-const CALLS_MAX: usize = 1024;
 /// Frames that are written together.
 const WRITE_MAX: usize = 64;
 const BUFFER_BYTES: usize = 64 << 10;
 
 const REPLY: u8 = 0;
 const REFUSAL: u8 = 1;
+const GOODBYE: u8 = 2;
+/// No call has it: they are counted from 0.
+const GOODBYE_NUMBER: u64 = u64::MAX;
 
 /// What came back.
-pub(super) enum Answer {
+pub enum Answer {
+    /// What was asked for.
     Reply(Vec<u8>),
-    /// A sealed [`Refusal`].
+    /// Why there is no reply, as the other side says it.
     Refusal(Vec<u8>),
+}
+
+/// How much one connection may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Calls that are answered at once; more wait unread.
+    pub calls_max: usize,
+    /// Bytes of a body, in either direction. A longer one ends the connection.
+    pub body_bytes_max: usize,
 }
 
 /// The caller's end of a connection.
 #[derive(Debug)]
-pub(super) struct Link {
+pub struct Link {
     calls: mpsc::UnboundedSender<(u64, Vec<u8>)>,
     waiting: Arc<Waiting>,
     next: AtomicU64,
-    tasks: [AbortHandle; 2],
+    task: AbortHandle,
 }
 
-/// The calls that wait for their answers. `None` once the connection is closed.
+/// The calls that wait for their answers.
+#[derive(Debug, Default)]
+struct Calls {
+    by_number: HashMap<u64, oneshot::Sender<Answer>>,
+    /// Whether the other side takes no more.
+    goodbye: bool,
+}
+
 #[derive(Debug)]
 struct Waiting {
-    calls: Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>,
+    /// `None` once the connection is closed.
+    calls: Mutex<Option<Calls>>,
     began: Instant,
     /// When the other side was last heard, in milliseconds since the beginning.
     heard_ms: AtomicU64,
@@ -73,7 +92,7 @@ impl std::fmt::Debug for Answer {
 }
 
 impl Waiting {
-    fn calls(&self) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Answer>>>> {
+    fn calls(&self) -> MutexGuard<'_, Option<Calls>> {
         // No code panics while holding the lock.
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,49 +109,52 @@ impl Waiting {
 }
 
 impl Link {
-    /// Speaks frames on a connection.
-    pub(super) fn new(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
+    /// Speaks frames on a connection, with bodies up to this length.
+    pub fn new(
+        stream: impl AsyncRead + AsyncWrite + Send + 'static,
+        body_bytes_max: usize,
+    ) -> Self {
         let waiting = Arc::new(Waiting {
-            calls: Mutex::new(Some(HashMap::new())),
+            calls: Mutex::new(Some(Calls::default())),
             began: Instant::now(),
             heard_ms: AtomicU64::new(0),
         });
         let (calls, sent) = mpsc::unbounded_channel();
         let (input, output) = tokio::io::split(stream);
         let ends = waiting.clone();
-        let writer = tokio::spawn(async move {
-            let ended = write_calls(output, sent, &ends).await;
+        let task = tokio::spawn(async move {
+            // In one task, so that what is begun by what was read is written in the same turn.
+            let ended = tokio::select! {
+                biased;
+                ended = read_answers(input, &ends, body_bytes_max) => ended,
+                ended = write_calls(output, sent, &ends, body_bytes_max) => ended,
+            };
             ends.close();
-            ended
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection for calls ended");
+            }
         });
-        let ends = waiting.clone();
-        let reader = tokio::spawn(async move {
-            let ended = read_answers(input, &ends).await;
-            ends.close();
-            ended
-        });
-        let tasks = [writer.abort_handle(), reader.abort_handle()];
-        Self { calls, waiting, next: AtomicU64::new(0), tasks }
+        Self { calls, waiting, next: AtomicU64::new(0), task: task.abort_handle() }
     }
 
     /// Whether calls can be sent.
-    pub(super) fn is_open(&self) -> bool {
-        self.waiting.calls().is_some()
+    pub fn is_open(&self) -> bool {
+        self.waiting.calls().as_ref().is_some_and(|calls| !calls.goodbye)
     }
 
     /// Sends a call, behind all that were sent before. The answer is `None` when the connection closes
     /// before there is one.
     ///
     /// Errors: the connection is closed, nothing was sent, and here is the body again.
-    pub(super) fn send(
+    pub fn send(
         &self,
         body: Vec<u8>,
     ) -> Result<impl Future<Output = Option<Answer>> + Send + use<>, Vec<u8>> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         match self.waiting.calls().as_mut() {
-            Some(calls) => calls.insert(number, sender),
-            None => return Err(body),
+            Some(calls) if !calls.goodbye => calls.by_number.insert(number, sender),
+            Some(_) | None => return Err(body),
         };
         if let Err(mpsc::error::SendError((_, body))) = self.calls.send((number, body)) {
             self.waiting.close();
@@ -146,18 +168,18 @@ impl Link {
     }
 
     /// Closes the connection unless something came since a moment.
-    pub(super) fn close_if_silent_since(&self, moment: Instant) {
+    pub fn close_if_silent_since(&self, moment: Instant) {
         let heard = self.waiting.heard_ms.load(Ordering::Relaxed);
         if heard <= self.waiting.since_began(moment) {
             self.waiting.close();
-            self.tasks.iter().for_each(AbortHandle::abort);
+            self.task.abort();
         }
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        self.task.abort();
     }
 }
 
@@ -170,7 +192,7 @@ struct Forget {
 impl Drop for Forget {
     fn drop(&mut self) {
         if let Some(calls) = self.waiting.calls().as_mut() {
-            calls.remove(&self.number);
+            calls.by_number.remove(&self.number);
         }
     }
 }
@@ -179,6 +201,7 @@ async fn write_calls(
     output: impl AsyncWrite + Unpin,
     mut sent: mpsc::UnboundedReceiver<(u64, Vec<u8>)>,
     waiting: &Waiting,
+    body_bytes_max: usize,
 ) -> std::io::Result<()> {
     let mut output = BufWriter::with_capacity(BUFFER_BYTES, output);
     let mut frames = Vec::new();
@@ -189,7 +212,7 @@ async fn write_calls(
             Err(_) => {
                 let mut calls = waiting.calls();
                 // A call is on the list before it is sent, so an empty list means that none is coming.
-                if calls.as_ref().is_none_or(HashMap::is_empty) {
+                if calls.as_ref().is_none_or(|calls| calls.by_number.is_empty()) {
                     *calls = None;
                     return Ok(());
                 }
@@ -197,7 +220,7 @@ async fn write_calls(
             }
         }
         for (number, body) in frames.drain(..) {
-            output.write_u32_le(length(&body)?).await?;
+            output.write_u32_le(length(&body, body_bytes_max)?).await?;
             output.write_u64_le(number).await?;
             output.write_all(&body).await?;
         }
@@ -205,15 +228,26 @@ async fn write_calls(
     }
 }
 
-async fn read_answers(input: impl AsyncRead + Unpin, waiting: &Waiting) -> std::io::Result<()> {
+async fn read_answers(
+    input: impl AsyncRead + Unpin,
+    waiting: &Waiting,
+    body_bytes_max: usize,
+) -> std::io::Result<()> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
     loop {
         let bytes = input.read_u32_le().await?;
         let number = input.read_u64_le().await?;
         let kind = input.read_u8().await?;
-        let body = read_body(&mut input, bytes).await?;
+        let body = read_body(&mut input, bytes, body_bytes_max).await?;
         waiting.heard_ms.store(waiting.since_began(Instant::now()), Ordering::Relaxed);
-        let caller = waiting.calls().as_mut().and_then(|calls| calls.remove(&number));
+        let (caller, over) = match waiting.calls().as_mut() {
+            Some(calls) => {
+                calls.goodbye |= kind == GOODBYE;
+                let caller = calls.by_number.remove(&number);
+                (caller, calls.goodbye && calls.by_number.is_empty())
+            }
+            None => return Ok(()),
+        };
         // A caller that has given up needs no answer.
         if let Some(caller) = caller {
             let _ = caller.send(match kind {
@@ -221,52 +255,75 @@ async fn read_answers(input: impl AsyncRead + Unpin, waiting: &Waiting) -> std::
                 _ => Answer::Refusal(body),
             });
         }
+        if over {
+            return Ok(());
+        }
     }
 }
 
-/// Answers the calls on a connection until it ends, or until `answer` says that nobody is there.
-pub(super) async fn serve(
+/// An answer on its way: its call, its kind, its body.
+type Reply = (u64, u8, Vec<u8>);
+
+/// Answers the calls on a connection until it ends, or until `answer` says that nobody is there. An error of
+/// `answer` is told as a refusal. Says goodbye when `ending` resolves, and goes on until the caller closes.
+pub async fn serve(
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
-    answer: impl Fn(Bytes) -> Option<BoxFuture<'static, Result<Vec<u8>, Refusal>>>,
+    limits: Limits,
+    ending: impl Future<Output = ()> + Send,
+    answer: impl Fn(Bytes) -> Option<BoxFuture<'static, Result<Vec<u8>, Vec<u8>>>>,
 ) {
     let (input, output) = tokio::io::split(stream);
     let (replies, answered) = mpsc::unbounded_channel();
-    let writer = tokio::spawn(write_answers(output, answered));
-    if let Err(error) = read_calls(input, &replies, answer).await {
-        tracing::debug!(%error, "a peer's connection ended");
+    let goodbye = async {
+        ending.await;
+        // Nobody hears it when the connection has ended.
+        let _ = replies.send((GOODBYE_NUMBER, GOODBYE, Vec::new()));
+        std::future::pending().await
+    };
+    // In one task, so that what is answered at once is written in the same turn. What is still being
+    // answered when it ends has nobody to be told to.
+    let ended = tokio::select! {
+        biased;
+        ended = read_calls(input, limits, &replies, answer) => ended,
+        ended = write_answers(output, answered, limits.body_bytes_max) => ended,
+        ended = goodbye => ended,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection for calls ended");
     }
-    // What is still being answered is told when its writer is gone.
-    writer.abort();
 }
-
-type Reply = (u64, Result<Vec<u8>, Refusal>);
 
 async fn read_calls(
     input: impl AsyncRead + Unpin,
+    limits: Limits,
     replies: &mpsc::UnboundedSender<Reply>,
-    answer: impl Fn(Bytes) -> Option<BoxFuture<'static, Result<Vec<u8>, Refusal>>>,
+    answer: impl Fn(Bytes) -> Option<BoxFuture<'static, Result<Vec<u8>, Vec<u8>>>>,
 ) -> std::io::Result<()> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
-    let room = Arc::new(Semaphore::new(CALLS_MAX));
+    let room = Arc::new(Semaphore::new(limits.calls_max));
     loop {
         let bytes = match timeout(SERVER_IDLE_MAX, input.read_u32_le()).await {
             Ok(bytes) => bytes?,
             // Somebody may still wait for a long call.
-            Err(_) if room.available_permits() < CALLS_MAX => continue,
+            Err(_) if room.available_permits() < limits.calls_max => continue,
             Err(_) => return Ok(()),
         };
         let number = input.read_u64_le().await?;
-        let body = read_body(&mut input, bytes).await?;
+        let body = read_body(&mut input, bytes, limits.body_bytes_max).await?;
         let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
         let Some(mut reply) = answer(body.into()) else { return Ok(()) };
+        let frame = move |reply| match reply {
+            Ok(body) => (number, REPLY, body),
+            Err(refusal) => (number, REFUSAL, refusal),
+        };
         // Begun here, in the order of arrival: an append is with the Raft core before the next one.
         match futures_util::poll!(&mut reply) {
-            Poll::Ready(reply) => drop(replies.send((number, reply))),
+            Poll::Ready(reply) => drop(replies.send(frame(reply))),
             Poll::Pending => {
                 let replies = replies.clone();
                 tokio::spawn(async move {
                     // Nobody wants it any more when the connection has ended.
-                    let _ = replies.send((number, reply.await));
+                    let _ = replies.send(frame(reply.await));
                     drop(permit);
                 });
             }
@@ -277,16 +334,13 @@ async fn read_calls(
 async fn write_answers(
     output: impl AsyncWrite + Unpin,
     mut answered: mpsc::UnboundedReceiver<Reply>,
+    body_bytes_max: usize,
 ) -> std::io::Result<()> {
     let mut output = BufWriter::with_capacity(BUFFER_BYTES, output);
     let mut replies = Vec::new();
     while answered.recv_many(&mut replies, WRITE_MAX).await > 0 {
-        for (number, reply) in replies.drain(..) {
-            let (kind, body) = match reply {
-                Ok(body) => (REPLY, body),
-                Err(refusal) => (REFUSAL, codec::seal(&refusal)),
-            };
-            output.write_u32_le(length(&body)?).await?;
+        for (number, kind, body) in replies.drain(..) {
+            output.write_u32_le(length(&body, body_bytes_max)?).await?;
             output.write_u64_le(number).await?;
             output.write_u8(kind).await?;
             output.write_all(&body).await?;
@@ -296,14 +350,18 @@ async fn write_answers(
     Ok(())
 }
 
-fn length(body: &[u8]) -> std::io::Result<u32> {
-    let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= BODY_BYTES_MAX);
-    length.ok_or_else(|| std::io::Error::other("a body is larger than peers take"))
+fn length(body: &[u8], body_bytes_max: usize) -> std::io::Result<u32> {
+    let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= body_bytes_max);
+    length.ok_or_else(|| std::io::Error::other("a body is larger than the other side takes"))
 }
 
-async fn read_body(input: &mut (impl AsyncRead + Unpin), bytes: u32) -> std::io::Result<Vec<u8>> {
+async fn read_body(
+    input: &mut (impl AsyncRead + Unpin),
+    bytes: u32,
+    body_bytes_max: usize,
+) -> std::io::Result<Vec<u8>> {
     let bytes = bytes as usize;
-    if bytes > BODY_BYTES_MAX {
+    if bytes > body_bytes_max {
         return Err(std::io::Error::other(format!("a frame of {bytes} bytes is no frame of ours")));
     }
     let mut body = Vec::with_capacity(bytes);
@@ -320,20 +378,26 @@ mod tests {
 
     use super::*;
 
+    const LIMITS: Limits = Limits { calls_max: 1024, body_bytes_max: 1 << 20 };
+
     /// A link whose other end gives every call back, the first byte as its number of milliseconds to take.
     fn echo() -> Link {
+        echo_until(std::future::pending())
+    }
+
+    fn echo_until(ending: impl Future<Output = ()> + Send + 'static) -> Link {
         let (near, far) = tokio::io::duplex(1 << 10);
-        tokio::spawn(serve(far, |body| {
+        tokio::spawn(serve(far, LIMITS, ending, |body| {
             Some(Box::pin(async move {
                 let millis = body.first().copied().unwrap_or(0);
                 if millis == 255 {
-                    return Err(Refusal::NoCluster);
+                    return Err(b"no".to_vec());
                 }
                 tokio::time::sleep(Duration::from_millis(millis.into())).await;
                 Ok(body.to_vec())
             }))
         }));
-        Link::new(near)
+        Link::new(near, LIMITS.body_bytes_max)
     }
 
     async fn reply(link: &Link, body: &[u8]) -> Vec<u8> {
@@ -359,8 +423,8 @@ mod tests {
         futures_util::future::join_all(calls).await;
         assert_eq!(reply(&link, b"").await, b"");
         let refusal = link.send(vec![255]).unwrap().await;
-        assert!(matches!(refusal, Some(Answer::Refusal(_))), "{refusal:?}");
-        assert!(link.waiting.calls().as_ref().unwrap().is_empty());
+        assert!(matches!(&refusal, Some(Answer::Refusal(why)) if why == b"no"), "{refusal:?}");
+        assert!(link.waiting.calls().as_ref().unwrap().by_number.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -368,7 +432,7 @@ mod tests {
         let (near, far) = tokio::io::duplex(1 << 20);
         let begun = Arc::new(Mutex::new(Vec::new()));
         let notes = begun.clone();
-        tokio::spawn(serve(far, move |body| {
+        tokio::spawn(serve(far, LIMITS, std::future::pending(), move |body| {
             let notes = notes.clone();
             Some(Box::pin(async move {
                 notes.lock().unwrap().push(body[0]);
@@ -376,7 +440,7 @@ mod tests {
                 Ok(Vec::new())
             }))
         }));
-        let link = Link::new(near);
+        let link = Link::new(near, LIMITS.body_bytes_max);
         let calls: Vec<_> = (0..200).map(|n| link.send(vec![n]).unwrap()).collect();
         futures_util::future::join_all(calls).await;
         assert!(begun.lock().unwrap().iter().copied().eq(0..200));
@@ -385,7 +449,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_told_when_the_connection_closes_and_nothing_is_sent_after_it() {
         let (near, far) = tokio::io::duplex(1 << 10);
-        let link = Link::new(near);
+        let link = Link::new(near, LIMITS.body_bytes_max);
         let waiting = link.send(b"call".to_vec()).unwrap();
         drop(far);
         assert!(waiting.await.is_none());
@@ -417,11 +481,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn after_a_goodbye_nothing_is_sent_and_what_was_sent_is_answered() {
+        let (end, ended) = oneshot::channel::<()>();
+        let link = echo_until(async { drop(ended.await) });
+        let slow = link.send(vec![200]).unwrap();
+        drop(end);
+        while link.is_open() {
+            tokio::task::yield_now().await;
+        }
+        assert!(link.send(b"call".to_vec()).is_err());
+        assert!(matches!(slow.await, Some(Answer::Reply(_))));
+        while link.waiting.calls().is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_frame_that_is_too_large_ends_the_connection_before_it_is_read() {
         let (mut near, far) = tokio::io::duplex(1 << 10);
         let asked = Arc::new(AtomicBool::new(false));
         let seen = asked.clone();
-        let serving = tokio::spawn(serve(far, move |_| {
+        let serving = tokio::spawn(serve(far, LIMITS, std::future::pending(), move |_| {
             seen.store(true, Ordering::Relaxed);
             None
         }));

@@ -6,7 +6,7 @@
 
 pub(crate) mod client;
 pub mod http;
-mod link;
+pub mod link;
 pub mod wire;
 
 use std::{future::Future, time::Duration};

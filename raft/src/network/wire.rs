@@ -97,7 +97,7 @@ pub enum PeerResponse<E: Environment> {
     /// To `Snapshot`, when the piece does not follow the one before: begin anew.
     SnapshotRestart,
     /// To `TellVote`.
-    TellVote(Vote),
+    TellVote(Option<Vote>),
     /// To `ReadIndex`.
     ReadIndex(Result<u64, NotLeader>),
     /// To `Propose`, one each, in order.

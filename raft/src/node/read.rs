@@ -1,19 +1,21 @@
 //! The life of a read: an index that it must have, then the state once it is that far.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
 use openraft::{
-    RaftState, ReadPolicy, async_runtime::watch::WatchReceiver, errors::Fatal,
-    raft::linearizable_read::LinearizerOption, type_config::TypeConfigExt,
+    ReadPolicy, async_runtime::watch::WatchReceiver, raft::linearizable_read::LinearizerOption,
+    type_config::TypeConfigExt,
 };
 use pygmy_storage::query::View;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Node, millis};
 use crate::{
+    log_store::Promised,
     network::{
         Transport,
         client::call,
@@ -172,7 +174,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
             Some((id, _)) if id == self.id() => self.read_index_as_leader().await,
             Some((id, member)) => {
                 // Only now: it has not voted for another leader since the reads that wait began.
-                let Ok(vote) = self.vote().await else { return Err(NotLeader { leader: None }) };
+                let Some(vote) = self.vote() else { return Err(NotLeader { leader: None }) };
                 let request = PeerRequest::<E>::ReadIndex(vote);
                 let Self { transport, credentials, .. } = self;
                 let reply =
@@ -193,7 +195,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
         let Self { transport, credentials, .. } = self;
         let peer = &other.1.peer;
         match call(transport, credentials, other.0, peer, &request, ASK_TIMEOUT).await {
-            Ok(PeerResponse::TellVote(vote)) => self.read_index_with(other.0, vote).await,
+            Ok(PeerResponse::TellVote(Some(vote))) => self.read_index_with(other.0, vote),
             Ok(_) | Err(_) => None,
         }
     }
@@ -231,15 +233,24 @@ impl<E: Environment, T: Transport> Node<E, T> {
         }
     }
 
-    /// The vote, asked of the core, which knows of a later one before anybody else does.
-    pub(super) async fn vote(&self) -> Result<Vote, Fatal<TypeConfig<E>>> {
-        self.raft.with_raft_state(|state| *state.vote_ref()).await
+    /// The vote that this node stands by now. The Raft core is not asked, so a read costs no turn of it.
+    pub(super) fn vote(&self) -> Option<Vote> {
+        self.log.promised().vote
     }
 
-    async fn read_index_with(&self, other: NodeId, vote: Vote) -> Option<u64> {
-        let leader = self.id();
-        let found = move |state: &RaftState<_>| index_of_two::<E>(state, leader, other, vote);
-        self.raft.with_raft_state(found).await.ok().flatten()
+    /// The index that a linearizable read must have, if this leader and a member that had this vote
+    /// after the read began are enough to tell.
+    fn read_index_with(&self, other: NodeId, vote: Vote) -> Option<u64> {
+        let promised = self.log.promised();
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = &metrics.membership_config;
+        // What the metrics say may be older than what counts.
+        if promised.membership > membership.log_id().as_ref().map(|id| id.index) {
+            return None;
+        }
+        let voters = membership.membership().get_joint_config();
+        index_of_two(promised, voters, self.id(), other, vote)
     }
 
     /// An index for reads of another member, which had this vote after they began. Shares the rounds of
@@ -249,7 +260,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
         from: NodeId,
         vote: Vote,
     ) -> Result<u64, NotLeader> {
-        if let Some(index) = self.read_index_with(from, vote).await {
+        if let Some(index) = self.read_index_with(from, vote) {
             return Ok(index);
         }
         if !self.is_leader() {
@@ -269,26 +280,27 @@ impl<E: Environment, T: Transport> Node<E, T> {
 /// asks for an index, or is asked for its vote, says so with its vote: it is this leader's, and was after
 /// the reads began. If it and the leader are a quorum, nobody else can have been elected by then, and no write can have been
 /// confirmed that this leader did not commit. In a cluster of three that spares the round.
-fn index_of_two<E: Environment>(
-    state: &RaftState<TypeConfig<E>>,
+fn index_of_two(
+    promised: Promised,
+    voters: &[BTreeSet<NodeId>],
     leader: NodeId,
     other: NodeId,
     vote: Vote,
 ) -> Option<u64> {
-    if *state.vote_ref() != vote || !vote.is_committed() || vote.leader_id().node_id != leader {
+    let leads = promised.vote == Some(vote) && promised.vote_is_new;
+    if !leads || !vote.is_committed() || vote.leader_id().node_id != leader {
         return None;
     }
     // Before its own first entry is committed a leader does not know what was.
-    let committed = state.local_committed()?;
+    let committed = promised.committed?;
     if committed.committed_leader_id() != vote.leader_id() {
         return None;
     }
-    let membership = state.membership_state.effective();
-    let is_quorum = membership.get_joint_config().iter().all(|voters| {
+    let is_quorum = voters.iter().all(|voters| {
         let both = usize::from(voters.contains(&leader)) + usize::from(voters.contains(&other));
         both > voters.len() / 2
     });
-    is_quorum.then(|| committed.index())
+    is_quorum.then_some(committed.index)
 }
 
 /// Runs read index rounds, one after the other, each for all reads that wait when it begins. A read
@@ -306,5 +318,61 @@ pub(super) async fn run_rounds<E: Environment, T: Transport>(
             // A read that has given up needs no answer.
             let _ = waiter.send(result.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::types::alias::{LeaderId, LogId};
+
+    use super::*;
+
+    const LEADER: NodeId = 1;
+    const OTHER: NodeId = 2;
+
+    fn leads() -> Promised {
+        Promised {
+            vote: Some(Vote::new_committed(7, LEADER)),
+            vote_is_new: true,
+            committed: Some(LogId::new(LeaderId { term: 7, node_id: LEADER }, 100)),
+            membership: None,
+        }
+    }
+
+    fn index(promised: Promised, voters: &[&[NodeId]], vote: Vote) -> Option<u64> {
+        let voters: Vec<BTreeSet<_>> =
+            voters.iter().map(|ids| ids.iter().copied().collect()).collect();
+        index_of_two(promised, &voters, LEADER, OTHER, vote)
+    }
+
+    #[test]
+    fn two_tell_the_index_where_they_are_a_quorum_of_every_configuration() {
+        let vote = Vote::new_committed(7, LEADER);
+        assert_eq!(index(leads(), &[&[1, 2, 3]], vote), Some(100));
+        assert_eq!(index(leads(), &[&[1, 2]], vote), Some(100));
+        assert_eq!(index(leads(), &[&[1, 2, 3, 4]], vote), None);
+        assert_eq!(index(leads(), &[&[1, 2, 3], &[3, 4, 5]], vote), None, "joint");
+        assert_eq!(index(leads(), &[&[1, 3, 4]], vote), None, "the other has no vote");
+    }
+
+    #[test]
+    fn nothing_is_told_of_another_term_or_before_its_first_entry_is_committed() {
+        let three: &[&[NodeId]] = &[&[1, 2, 3]];
+        for vote in
+            [Vote::new_committed(8, 3), Vote::new(7, LEADER), Vote::new_committed(6, LEADER)]
+        {
+            assert_eq!(index(leads(), three, vote), None, "{vote}");
+        }
+        let vote = Vote::new_committed(7, LEADER);
+        let earlier = LogId::new(LeaderId { term: 6, node_id: LEADER }, 100);
+        for committed in [None, Some(earlier)] {
+            assert_eq!(index(Promised { committed, ..leads() }, three, vote), None);
+        }
+    }
+
+    #[test]
+    fn a_leader_that_was_restarted_tells_nothing() {
+        let restarted = Promised { vote_is_new: false, ..leads() };
+        assert_eq!(index(restarted, &[&[1, 2, 3]], Vote::new_committed(7, LEADER)), None);
     }
 }

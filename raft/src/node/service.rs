@@ -122,9 +122,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
                 PeerResponse::TransferLeader(result.map_err(|e| Refusal::Stopped(e.to_string()))?)
             }
             PeerRequest::Snapshot(chunk) => self.receive_snapshot(chunk).await?,
-            PeerRequest::TellVote => PeerResponse::TellVote(
-                self.vote().await.map_err(|error| Refusal::Stopped(error.to_string()))?,
-            ),
+            PeerRequest::TellVote => PeerResponse::TellVote(self.vote()),
             PeerRequest::ReadIndex(vote) => {
                 PeerResponse::ReadIndex(self.read_index_for_peer(from, vote).await)
             }
