@@ -2,17 +2,19 @@
 # What age does to a cluster: a store that has grown to ORDERS orders beside an empty one, its start, its
 # disk, and a follower that was away for ENTRIES entries while the others sold on.
 #
-#   scripts/endurance.sh                                ten million orders, a million entries
-#   ORDERS=200000 ENTRIES=50000 scripts/endurance.sh    a quick look
+#   scripts/endurance.sh                                                 ten million orders, a million entries
+#   ORDERS=200000 ENTRIES=50000 FILL_SECONDS=10 scripts/endurance.sh     a quick look
 #
 # It takes over this checkout's cluster: it begins with `make cluster-reset` and ends with it. Every
-# figure is printed as it is measured; a run of ten million takes about a quarter of an hour.
+# figure is printed as it is measured. It fills the store with single orders at full load, for a quarter of an
+# hour or longer, and tells what snapshots and purges cost meanwhile and whether anybody stood for election.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 ORDERS=${ORDERS:-10000000}
 ENTRIES=${ENTRIES:-1000000}
+FILL_SECONDS=${FILL_SECONDS:-300}
 RUNS=${RUNS:-3}
 URL=http://127.0.0.1:8101
 BIN="${CARGO_TARGET_DIR:-target}/release/pygmy"
@@ -59,18 +61,38 @@ member() {
         grep -o "\"$2\":[a-z0-9]*" | cut -d: -f2
 }
 
+term() { "$BIN" cluster status --json --url "$URL" | tr -d ' \n' | field term; }
+
+median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+
+# dents FILE: what the seconds of a run were like, and the slowest ten of them in a row.
+dents() {
+    local rate p99
+    sed -nE 's/.*"p99":([0-9]+).*"operations":([0-9]+),"second".*/\2 \1/p' "$1" >"$work/seconds"
+    rate=$(cut -d' ' -f1 "$work/seconds" | median)
+    p99=$(cut -d' ' -f2 "$work/seconds" | median)
+    awk -v rate="$rate" -v p99="$p99" -v window=10 '
+        { o[NR] = $1; p[NR] = $2; sum += $1; tail += $2 }
+        NR > window { sum -= o[NR - window]; tail -= p[NR - window] }
+        NR >= window { if (!n++ || sum < least) { least = sum; at = tail } }
+        END {
+            printf "%d orders/s and p99 %.1f ms in the median second, ", rate, p99 / 1000
+            printf "%.2f and %.1f times that in the slowest ten in a row", \
+                least / window / rate, at / window / p99
+        }' "$work/seconds"
+}
+
 scripts/cluster.sh reset >/dev/null
 scripts/cluster.sh up >/dev/null
 empty=$(buys)
 say "an empty store: $empty orders/s"
 
-say "filling up to $ORDERS orders with batches of 100"
+say "filling up to $ORDERS orders, one by one, by 64 clients; term $(term)"
 count=$(orders)
 while ((count < ORDERS)); do
-    rate=$(bench --mix batch --batch 100 --clients 16 --seconds 20 --no-prepare | tail -1 |
-        field orders_per_second)
+    bench --mix buy --seconds "$FILL_SECONDS" --no-prepare >"$work/fill"
     count=$(orders)
-    say "$count orders, $rate orders/s"
+    say "$count orders, term $(term), $(dents "$work/fill")"
 done
 full=$(buys)
 say "with $(orders) orders: $full orders/s, $(awk -v a="$full" -v b="$empty" \

@@ -499,7 +499,7 @@ impl<E: Environment> RaftSnapshotBuilder<TypeConfig<E>> for SnapshotBuilder<E> {
         let meta = snapshot_meta(view.state.raft())?;
         let built = {
             let volume = volume.clone();
-            E::blocking(move || store::build_snapshot(&*volume, &view)).await
+            E::blocking(move || store::build_snapshot(&*volume, &view, &mut E::rests())).await
         };
         let (name, bytes) = built?;
         tracing::info!(index = ?meta.last_log_id.map(|id| id.index), bytes, "built a snapshot");

@@ -1,7 +1,13 @@
 //! The types that openraft is configured with, and the environment they run in.
 
 use std::{
-    cmp::Ordering, collections::BTreeSet, fmt, future::Future, marker::PhantomData, sync::Arc,
+    cmp::Ordering,
+    collections::BTreeSet,
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -37,12 +43,19 @@ pub trait Environment: fmt::Debug + Send + Sync + 'static {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + Send;
 
+    /// What work that nobody waits for does now and then, within [`blocking`](Self::blocking): rests for as
+    /// long as it has worked, so that others get the processor and the disk.
+    fn rests() -> impl FnMut() + Send + 'static;
+
     /// The wall clock in milliseconds since the Unix epoch, for stamping log time.
     fn clock_ms() -> u64;
 
     /// Random bytes, for ids.
     fn random_bytes() -> [u8; 16];
 }
+
+/// The longest rest of work that nobody waits for.
+const REST_MAX: Duration = Duration::from_millis(50);
 
 /// Production: tokio, its blocking threads, the system's clock.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +83,14 @@ impl Environment for Tokio {
 
     async fn blocking_in_writer<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
         work()
+    }
+
+    fn rests() -> impl FnMut() + Send + 'static {
+        let mut since = Instant::now();
+        move || {
+            std::thread::sleep(since.elapsed().min(REST_MAX));
+            since = Instant::now();
+        }
     }
 
     fn clock_ms() -> u64 {

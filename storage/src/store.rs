@@ -3,7 +3,7 @@
 //! There is one way to a state: load a checkpoint, or import a snapshot and then load it; the log's
 //! `apply` does the rest. An engine that cannot be read is dropped and rebuilt from the snapshot.
 
-use std::sync::Arc;
+use std::{io::Write, sync::Arc};
 
 use crate::{
     checkpoint::{self, Dirty},
@@ -13,7 +13,7 @@ use crate::{
     query::View,
     snapshot,
     state::{Packed, State},
-    volume::Volume,
+    volume::{NewFile, Volume},
 };
 
 const ENGINE_PREFIX: &str = "state-";
@@ -149,18 +149,50 @@ impl StateStore {
 }
 
 /// Writes a snapshot of a view, makes it durable, and removes older ones. Needs no lock on anything:
-/// applies and checkpoints go on meanwhile. Returns the file's name and length in bytes.
-pub fn build_snapshot(volume: &dyn Volume, view: &View) -> Result<(String, u64)> {
+/// applies and checkpoints go on meanwhile. Rests after each mebibyte. Returns the file's name and length in
+/// bytes.
+pub fn build_snapshot(
+    volume: &dyn Volume,
+    view: &View,
+    rest: &mut dyn FnMut(),
+) -> Result<(String, u64)> {
     let name = snapshot_name(view.state.applied());
-    let mut file = std::io::BufWriter::with_capacity(1 << 18, volume.create_file(&name)?);
+    let file = Unhurried { file: volume.create_file(&name)?, bytes: 0, rest };
+    let mut file = std::io::BufWriter::with_capacity(1 << 18, file);
     let bytes = snapshot::export(view, &mut file)?;
     let file =
         file.into_inner().map_err(|e| Error::io(format!("writing {name}"), e.into_error()))?;
-    file.commit()?;
+    file.file.commit()?;
     // An install may have brought a newer one meanwhile; that one stays, and this one goes.
     let newest = snapshots(volume)?.pop().unwrap_or_else(|| name.clone());
     remove_snapshots_except(volume, &newest)?;
     Ok((name, bytes))
+}
+
+/// Bytes of a snapshot that are written between two rests.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// A file that is written with rests.
+struct Unhurried<'a> {
+    file: Box<dyn NewFile>,
+    bytes: usize,
+    rest: &'a mut dyn FnMut(),
+}
+
+impl Write for Unhurried<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.bytes += written;
+        if self.bytes >= PIECE_BYTES {
+            (self.rest)();
+            self.bytes = 0;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// The newest snapshot that is whole, with its header and length.

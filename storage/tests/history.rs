@@ -168,7 +168,7 @@ impl Shop {
     }
 
     fn install_own_snapshot(&mut self) {
-        let (file, _) = store::build_snapshot(&*self.volume, &self.view()).unwrap();
+        let (file, _) = store::build_snapshot(&*self.volume, &self.view(), &mut || {}).unwrap();
         let view = self.store.install(&file).unwrap();
         (self.working, self.history) = (Working::new(view.state), view.history);
         self.dirty.clear();

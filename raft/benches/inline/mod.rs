@@ -46,6 +46,10 @@ impl Environment for Inline {
         work()
     }
 
+    fn rests() -> impl FnMut() + Send + 'static {
+        || {}
+    }
+
     fn clock_ms() -> u64 {
         1_700_000_000_000
     }

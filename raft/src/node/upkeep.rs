@@ -18,6 +18,8 @@ use crate::{
 
 /// Between two looks at what is due.
 const EVERY: Duration = Duration::from_millis(200);
+/// Entries purged at a time, at most: some milliseconds of the log's writer. A million took a quarter of a second.
+const PURGE_ENTRIES: u64 = 20_000;
 /// How long one of the node's own writes may take.
 const OWN_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a hand-over of leadership may take.
@@ -78,10 +80,10 @@ impl<E: Environment, T: Transport> Node<E, T> {
         let covered = snapshot.min(self.published.checkpointed().saturating_sub(1));
         let upto = covered.saturating_sub(self.settings.keep_log_entries);
         let purged = status.purged_index.unwrap_or(0);
-        // In strides: a purge is a record of its own.
-        let stride = (self.settings.snapshot_entries / 8).max(1);
+        // In strides: a purge is a record of its own. In short ones: the log's writer does nothing else then.
+        let stride = (self.settings.snapshot_entries / 8).clamp(1, PURGE_ENTRIES);
         if upto >= purged + stride
-            && let Err(error) = self.raft.trigger().purge_log(upto).await
+            && let Err(error) = self.raft.trigger().purge_log(purged + stride).await
         {
             tracing::warn!(%error, "the core stopped before a purge");
         }

@@ -217,6 +217,10 @@ impl Environment for Sim {
         Self::blocking(work).await
     }
 
+    fn rests() -> impl FnMut() + Send + 'static {
+        || {}
+    }
+
     fn clock_ms() -> u64 {
         let scope = current();
         let now = u64::try_from(scope.trace.now().as_millis()).expect("a simulation is short");

@@ -109,7 +109,7 @@ impl Volume for DirVolume {
         let file = File::create(&temporary)
             .map_err(|e| Error::io(format!("creating {}", temporary.display()), e))?;
         let target = self.file_path(name);
-        Ok(Box::new(DirFile { file, temporary, target, committed: false }))
+        Ok(Box::new(DirFile { file, temporary, target, committed: false, unsynced: 0 }))
     }
 
     fn open_file(&self, name: &str) -> Result<(Box<dyn Read + Send>, u64)> {
@@ -146,17 +146,29 @@ impl Volume for DirVolume {
     }
 }
 
+/// A file is synced piece by piece while it is written. A large one that is synced as a whole keeps the disk
+/// busy for so long that the log's syncs, and all writes with them, come to a halt.
+const SYNC_EVERY_BYTES: usize = 1 << 20;
+
 #[derive(Debug)]
 struct DirFile {
     file: File,
     temporary: PathBuf,
     target: PathBuf,
     committed: bool,
+    /// Bytes written since the last sync.
+    unsynced: usize,
 }
 
 impl Write for DirFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.unsynced >= SYNC_EVERY_BYTES {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

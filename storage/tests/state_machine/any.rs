@@ -239,7 +239,7 @@ proptest! {
                         next = applied.map_or(0, |index| usize::try_from(index).unwrap() + 1);
                     }
                     Cut::Snapshot => {
-                        let (file, _) = store::build_snapshot(&*m.volume, &m.view()).unwrap();
+                        let (file, _) = store::build_snapshot(&*m.volume, &m.view(), &mut || {}).unwrap();
                         m.install(&file);
                     }
                 }

@@ -98,7 +98,7 @@ fn changes_that_left_memory_join_those_that_did_not_and_survive_a_restart() {
     drop(m);
     let mut m = Machine::open(volume).0;
     assert_eq!(follow(&m, 0, 1000), all);
-    let (file, _) = store::build_snapshot(&*m.volume, &m.view()).unwrap();
+    let (file, _) = store::build_snapshot(&*m.volume, &m.view(), &mut || {}).unwrap();
     m.install(&file);
     assert_eq!(follow(&m, 0, 1000), all, "a snapshot brings them along");
     m.assert_sound();

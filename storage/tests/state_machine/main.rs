@@ -669,7 +669,8 @@ fn a_history_gives_one_state_however_it_is_cut() {
                         m.assert_sound();
                     }
                     2 => {
-                        let (file, _) = store::build_snapshot(&*m.volume, &m.view()).unwrap();
+                        let (file, _) =
+                            store::build_snapshot(&*m.volume, &m.view(), &mut || {}).unwrap();
                         m.install(&file);
                     }
                     _ => {}
@@ -714,7 +715,7 @@ fn pages_of_orders_cross_from_the_engine_into_memory() {
 fn a_snapshot_that_is_cut_or_changed_anywhere_is_refused() {
     let mut m = Machine::memory();
     feed(&mut m, &history(3, 300));
-    let (file, _) = store::build_snapshot(&*m.volume, &m.view()).unwrap();
+    let (file, _) = store::build_snapshot(&*m.volume, &m.view(), &mut || {}).unwrap();
     let bytes = pygmy_storage::volume::read_file(&*m.volume, &file).unwrap().unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(5);
     let before = fingerprint(&m);
@@ -741,7 +742,7 @@ fn a_snapshot_replaces_and_never_merges() {
     full.checkpoint();
     let mut small = Machine::memory();
     small.run(put(7, 1, 1));
-    let (file, _) = store::build_snapshot(&*small.volume, &small.view()).unwrap();
+    let (file, _) = store::build_snapshot(&*small.volume, &small.view(), &mut || {}).unwrap();
     let bytes = pygmy_storage::volume::read_file(&*small.volume, &file).unwrap().unwrap();
     pygmy_storage::volume::write_file(&*full.volume, "incoming", &bytes).unwrap();
     let view = full.store.install("incoming").unwrap();
@@ -758,7 +759,7 @@ fn a_damaged_state_database_is_rebuilt_from_the_snapshot_and_told() {
     let volume = MemoryVolume::new();
     let (mut m, _) = Machine::open(Arc::new(volume.clone()));
     feed(&mut m, &history(2, 1000));
-    store::build_snapshot(&*m.volume, &m.view()).unwrap();
+    store::build_snapshot(&*m.volume, &m.view(), &mut || {}).unwrap();
     let at_snapshot = m.working.state().state_hash();
     m.run(put(1, 1, 1));
     m.checkpoint();

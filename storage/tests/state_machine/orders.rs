@@ -118,7 +118,7 @@ fn pages_of_old_orders_show_how_each_was_taken_back_long_after() {
         }
     };
     check(&m);
-    let (file, _) = store::build_snapshot(&*m.volume, &m.view()).unwrap();
+    let (file, _) = store::build_snapshot(&*m.volume, &m.view(), &mut || {}).unwrap();
     m.install(&file);
     check(&m);
     m.assert_sound();
