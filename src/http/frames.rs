@@ -139,7 +139,7 @@ async fn answer(
     }
     let Ok(response) = app.oneshot(request).await;
     let (head, body) = response.into_parts();
-    if is_read && !body.size_hint().exact().is_some_and(|length| length <= REPLY_BODY_MAX) {
+    if is_read && body.size_hint().exact().is_none_or(|length| length > REPLY_BODY_MAX) {
         return Err(b"the reply is too long".to_vec());
     }
     let body = Limited::new(body, FRAME_BYTES_MAX / 2).collect().await;

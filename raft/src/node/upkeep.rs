@@ -80,10 +80,11 @@ impl<E: Environment, T: Transport> Node<E, T> {
         let covered = snapshot.min(self.published.checkpointed().saturating_sub(1));
         let upto = covered.saturating_sub(self.settings.keep_log_entries);
         let purged = status.purged_index.unwrap_or(0);
-        // In strides: a purge is a record of its own. In short ones: the log's writer does nothing else then.
+        // In strides: a purge is a record of its own. Not in long ones: the log's writer does nothing else then.
         let stride = (self.settings.snapshot_entries / 8).clamp(1, PURGE_ENTRIES);
         if upto >= purged + stride
-            && let Err(error) = self.raft.trigger().purge_log(purged + stride).await
+            && let Err(error) =
+                self.raft.trigger().purge_log(upto.min(purged + PURGE_ENTRIES)).await
         {
             tracing::warn!(%error, "the core stopped before a purge");
         }

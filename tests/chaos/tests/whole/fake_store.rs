@@ -13,8 +13,9 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
+    extract::{Path, Query, Request, State},
     http::{HeaderMap, StatusCode},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -136,7 +137,16 @@ fn router(node: Node) -> Router {
         .route("/v1/orders", get(orders).post(buy))
         .route("/v1/orders/{id}", get(order))
         .merge(follow_ups::router())
+        .layer(from_fn_with_state(node.clone(), slow))
         .with_state(node)
+}
+
+/// Takes long for every write.
+async fn slow(State(node): State<Node>, request: Request, next: Next) -> Response {
+    if node.mistake == Mistake::IsSlow && !request.method().is_safe() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    next.run(request).await
 }
 
 impl Inner {
@@ -333,9 +343,6 @@ fn reply_with(
 }
 
 async fn buy(State(node): State<Node>, headers: HeaderMap, body: String) -> Response {
-    if node.mistake == Mistake::IsSlow {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
     let wanted: NewOrder = serde_json::from_str(&body).unwrap();
     let mut inner = node.inner.lock().unwrap();
     if node.mistake == Mistake::AnswersWithoutOutcome {
