@@ -108,7 +108,7 @@ async fn connect(core: &Core, address: &str) -> Result<Option<Link>, Lost> {
         return Ok(None);
     }
     let stream = hyper::upgrade::on(response).await.map_err(|error| failed(&error))?;
-    Ok(Some(Link::new(TokioIo::new(stream), frames::FRAME_BYTES_MAX)))
+    Ok(Some(Link::new(TokioIo::new(stream), frames::REPLY_BYTES_MAX)))
 }
 
 /// Sends a request to a member, by frames if it can, and gives its reply, which is whole if it came by

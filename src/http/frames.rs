@@ -45,8 +45,15 @@ pub const REQUEST_BODY_MAX: usize = 256 << 10;
 /// So do reads with a longer reply.
 pub const REPLY_BODY_MAX: u64 = 1 << 20;
 
-/// The longest frame. Replies to writes are far shorter, whatever was written.
-pub const FRAME_BYTES_MAX: usize = 8 << 20;
+/// The longest frame of a request: its body, its headers, its target.
+const REQUEST_BYTES_MAX: usize = 2 * REQUEST_BODY_MAX;
+
+/// The longest frame of a reply. Replies to writes are far shorter, whatever was written.
+pub const REPLY_BYTES_MAX: usize = 8 << 20;
+
+/// Headers of a request or reply, and their bytes: more than a listener lets in, and a facade adds a few.
+const HEADERS_MAX: usize = 128;
+const HEADER_BYTES_MAX: usize = 32 << 10;
 
 /// Requests of one connection in work at once. A node takes on fewer and refuses more, which is better
 /// than to let them wait.
@@ -114,7 +121,11 @@ async fn open(State(frames): State<Arc<Shared>>, mut request: Request) -> Respon
             Err(error) => return tracing::debug!(%error, "a connection could not be taken over"),
         };
         let answer = |frame: Bytes| Some(answer(app.clone(), frame, peer).boxed());
-        let limits = Limits { calls_max: REQUESTS_MAX, body_bytes_max: FRAME_BYTES_MAX };
+        let limits = Limits {
+            calls_max: REQUESTS_MAX,
+            call_bytes_max: REQUEST_BYTES_MAX,
+            answer_bytes_max: REPLY_BYTES_MAX,
+        };
         // A sender that is gone means that the node is.
         let ended = async { drop(ending.wait_for(|ending| *ending).await) };
         link::serve(stream, limits, ended, answer).await;
@@ -142,7 +153,7 @@ async fn answer(
     if is_read && body.size_hint().exact().is_none_or(|length| length > REPLY_BODY_MAX) {
         return Err(b"the reply is too long".to_vec());
     }
-    let body = Limited::new(body, FRAME_BYTES_MAX / 2).collect().await;
+    let body = Limited::new(body, REPLY_BYTES_MAX / 2).collect().await;
     let body = body.map_err(|error| error.to_string().into_bytes())?.to_bytes();
     let headers = Lines { headers: &head.headers, last: None };
     Ok(codec::encode(&ReplyOut { status: head.status.as_u16(), headers, body: Octets(&body) }))
@@ -248,6 +259,10 @@ pub fn decode_reply(frame: &Bytes) -> Option<(StatusCode, HeaderMap, Bytes)> {
 }
 
 fn decode_headers(lines: &[(&str, Octets<'_>)]) -> Option<HeaderMap> {
+    let bytes: usize = lines.iter().map(|(name, value)| name.len() + value.0.len()).sum();
+    if lines.len() > HEADERS_MAX || bytes > HEADER_BYTES_MAX {
+        return None;
+    }
     let mut headers = HeaderMap::with_capacity(lines.len());
     for (name, value) in lines {
         let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
@@ -292,5 +307,25 @@ mod tests {
             assert!(decode_request(&Bytes::copy_from_slice(&whole[..cut])).is_none(), "{cut}");
         }
         assert!(decode_reply(&Bytes::from_static(b"\xff\xff\xff")).is_none());
+    }
+
+    #[test]
+    fn headers_are_bounded_in_number_and_bytes() {
+        let decoded = |count: usize, bytes: usize| {
+            let value = HeaderValue::from_str(&"v".repeat(bytes)).unwrap();
+            let name = HeaderName::from_static("x");
+            let headers = (1..count).map(|_| (name.clone(), value.clone())).collect();
+            let last = (HeaderName::from_static("y"), HeaderValue::from_static(""));
+            let method = http::Method::GET;
+            let frame = encode_request(&method, "/", &headers, (&last.0, &last.1), b"");
+            decode_request(&frame.into()).map(|request| request.headers().len())
+        };
+        assert_eq!(decoded(HEADERS_MAX, 0), Some(HEADERS_MAX));
+        assert_eq!(decoded(HEADERS_MAX + 1, 0), None);
+        // Far beyond what a map of headers can hold.
+        assert_eq!(decoded(30_000, 0), None);
+        // Both names have one byte.
+        assert_eq!(decoded(2, HEADER_BYTES_MAX - 2), Some(2));
+        assert_eq!(decoded(2, HEADER_BYTES_MAX - 1), None);
     }
 }

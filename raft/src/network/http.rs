@@ -52,7 +52,8 @@ const KEEPALIVE: Duration = Duration::from_secs(1);
 /// How often it may fail to answer.
 const KEEPALIVE_PROBES: u32 = 3;
 /// Of a connection on which a peer calls.
-const LIMITS: Limits = Limits { calls_max: 1024, body_bytes_max: BODY_BYTES_MAX };
+const LIMITS: Limits =
+    Limits { calls_max: 1024, call_bytes_max: BODY_BYTES_MAX, answer_bytes_max: BODY_BYTES_MAX };
 
 /// Calls peers over HTTP. Clones share connections.
 #[derive(Debug, Clone)]

@@ -55,8 +55,10 @@ pub enum Answer {
 pub struct Limits {
     /// Calls that are answered at once; more wait unread.
     pub calls_max: usize,
-    /// Bytes of a body, in either direction. A longer one ends the connection.
-    pub body_bytes_max: usize,
+    /// Bytes of a call's body. A longer one ends the connection, unread.
+    pub call_bytes_max: usize,
+    /// Bytes of an answer's body. A longer one ends the connection, too.
+    pub answer_bytes_max: usize,
 }
 
 /// The caller's end of a connection.
@@ -285,7 +287,7 @@ pub async fn serve(
     let ended = tokio::select! {
         biased;
         ended = read_calls(input, limits, &replies, answer) => ended,
-        ended = write_answers(output, answered, limits.body_bytes_max) => ended,
+        ended = write_answers(output, answered, limits.answer_bytes_max) => ended,
         ended = goodbye => ended,
     };
     if let Err(error) = ended {
@@ -309,7 +311,7 @@ async fn read_calls(
             Err(_) => return Ok(()),
         };
         let number = input.read_u64_le().await?;
-        let body = read_body(&mut input, bytes, limits.body_bytes_max).await?;
+        let body = read_body(&mut input, bytes, limits.call_bytes_max).await?;
         let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
         let Some(mut reply) = answer(body.into()) else { return Ok(()) };
         let frame = move |reply| match reply {
@@ -378,7 +380,8 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits { calls_max: 1024, body_bytes_max: 1 << 20 };
+    const LIMITS: Limits =
+        Limits { calls_max: 1024, call_bytes_max: 1 << 20, answer_bytes_max: 1 << 20 };
 
     /// A link whose other end gives every call back, the first byte as its number of milliseconds to take.
     fn echo() -> Link {
@@ -397,7 +400,7 @@ mod tests {
                 Ok(body.to_vec())
             }))
         }));
-        Link::new(near, LIMITS.body_bytes_max)
+        Link::new(near, LIMITS.call_bytes_max)
     }
 
     async fn reply(link: &Link, body: &[u8]) -> Vec<u8> {
@@ -440,7 +443,7 @@ mod tests {
                 Ok(Vec::new())
             }))
         }));
-        let link = Link::new(near, LIMITS.body_bytes_max);
+        let link = Link::new(near, LIMITS.call_bytes_max);
         let calls: Vec<_> = (0..200).map(|n| link.send(vec![n]).unwrap()).collect();
         futures_util::future::join_all(calls).await;
         assert!(begun.lock().unwrap().iter().copied().eq(0..200));
@@ -449,7 +452,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_told_when_the_connection_closes_and_nothing_is_sent_after_it() {
         let (near, far) = tokio::io::duplex(1 << 10);
-        let link = Link::new(near, LIMITS.body_bytes_max);
+        let link = Link::new(near, LIMITS.call_bytes_max);
         let waiting = link.send(b"call".to_vec()).unwrap();
         drop(far);
         assert!(waiting.await.is_none());
