@@ -116,8 +116,13 @@ pub(super) fn stream_client(connect_timeout: Duration) -> StreamClient {
 /// answers "no leader, nothing done" in time leaves no doubt; one that is cut short does.
 const WAY_BACK: u32 = 8;
 
-/// Sends a request to the member at `address`, which is told how long it may take. Small replies are whole within `timeout`; of others
-/// the head is there within it. `outstanding` ends with the reply's last byte.
+/// The way back takes this much at least where there is as much again for the member: a busy machine
+/// may be slow to hand over a reply, however short the time was.
+pub(super) const WAY_BACK_MIN: Duration = Duration::from_millis(250);
+
+/// Sends a request to the member at `address`, which is told how long it may take. Small replies are
+/// whole within `timeout`; of others the head is there within it. `outstanding` ends with the reply's
+/// last byte.
 pub(super) async fn send(
     client: &HttpClient,
     address: &str,
@@ -170,7 +175,8 @@ pub(super) async fn send_stream(
 
 /// How long a member is told that it may take, of the time there is, in milliseconds.
 pub(super) fn given_ms(timeout: Duration) -> u64 {
-    u64::try_from((timeout - timeout / WAY_BACK).as_millis()).unwrap_or(u64::MAX)
+    let way_back = (timeout / WAY_BACK).max(WAY_BACK_MIN.min(timeout / 2));
+    u64::try_from((timeout - way_back).as_millis()).unwrap_or(u64::MAX)
 }
 
 fn request<B>(address: &str, ask: &Ask, body: B, timeout: Duration) -> Result<Request<B>, Lost> {
@@ -340,6 +346,13 @@ mod tests {
             to,
             headers(&[("idempotency-key", "k"), ("accept", "text/csv"), ("via", "1.1 f")])
         );
+    }
+
+    #[test]
+    fn a_member_leaves_time_for_its_reply_however_little_there_is() {
+        let given = |ms| given_ms(Duration::from_millis(ms));
+        assert_eq!([0, 1, 100, 500, 600].map(given), [0, 0, 50, 250, 350]);
+        assert_eq!([2000, 10_000].map(given), [1750, 8750]);
     }
 
     #[test]

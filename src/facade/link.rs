@@ -124,6 +124,7 @@ pub(super) async fn ask(
     if ask.body.len() > frames::REQUEST_BODY_MAX {
         return by_http(outstanding).await;
     }
+    let deadline = Instant::now() + timeout;
     let mut used = None;
     let call = async {
         let mut frame = None;
@@ -131,7 +132,9 @@ pub(super) async fn ask(
             let Some(link) = replica.link.link(core, &replica.address).await? else {
                 return Ok(None);
             };
-            match link.send(frame.take().unwrap_or_else(|| encode(ask, timeout))) {
+            // What making the connection took is not the member's to take again.
+            let left = || deadline.saturating_duration_since(Instant::now());
+            match link.send(frame.take().unwrap_or_else(|| encode(ask, left()))) {
                 Ok(answer) => {
                     used = Some((link, Instant::now()));
                     return Ok(Some(answer.await));

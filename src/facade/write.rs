@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::Core;
-use super::exchange::{Ask, Lost, Reply, ReplyBody};
+use super::exchange::{Ask, Lost, Reply, ReplyBody, WAY_BACK_MIN};
 use super::link::ask;
 use super::replica::{Backoff, Failure, Replica};
 use super::route::{Touch, Write};
@@ -32,9 +32,10 @@ const RETRY: Backoff = Backoff { min: Duration::from_millis(20), max: Duration::
 const LEADERLESS: Backoff =
     Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1) };
 
-/// With less time than this left no further try is made. It would most likely be cut short, and turn
-/// a sure "not done" into doubt.
-const TRY_MIN: Duration = Duration::from_millis(100);
+/// With less time than this left no further try is made, or than a part of the whole if that is less.
+/// It would most likely be cut short, and turn a sure "not done" into doubt.
+const TRY_MIN: Duration = WAY_BACK_MIN.saturating_mul(2);
+const TRY_MIN_PART: u32 = 4;
 
 /// How many internal errors a write may meet before the last one is passed back. A request that is
 /// poison for one member is so for the others.
@@ -69,13 +70,14 @@ impl Writing {
         }
         let key = self.ensure_key();
         let deadline = Instant::now() + core.settings.deadline;
+        let try_min = TRY_MIN.min(core.settings.deadline / TRY_MIN_PART);
         let mut unsure = false;
         let mut overloaded = false;
         let mut faults = 0;
         let mut avoid = None;
         let mut tries = 0;
         let epoch = core.cache.epoch();
-        while tries == 0 || Instant::now() + TRY_MIN < deadline {
+        while tries == 0 || Instant::now() + try_min < deadline {
             let Some((replica, view)) = target(core, avoid.as_ref()) else {
                 // Not even a seed is known: only a report can change that.
                 core.wait_for_change(RETRY.max).await;
