@@ -22,7 +22,7 @@ use crate::{
     facade::{Facade, Settings as FacadeSettings},
     http::{
         frames::with_frames,
-        node::{Settings as ApiSettings, router as api_router},
+        node::{Settings as ApiSettings, app as api_app},
         rate_limit::RateLimit,
         serve::{self, Limits},
     },
@@ -103,7 +103,7 @@ pub async fn serve_node(config: NodeConfig) -> anyhow::Result<()> {
         ..Limits::default()
     };
     let (drain, draining) = watch::channel(false);
-    let app = api_router(node.clone(), api_settings(&config), draining);
+    let app = api_app(node.clone(), api_settings(&config), draining);
     let (app, frames) = with_frames(app);
     let mut api = tokio::spawn(serve::serve(api_listener, app, limits, stopped(stopping), DRAIN));
 
@@ -189,7 +189,7 @@ pub async fn serve_facade(config: FacadeConfig) -> anyhow::Result<()> {
         tracing::info!(signal, "stopping");
         told.begin_shutdown();
     };
-    let served = serve::serve(listener, facade.router(), limits, stop, DRAIN).await;
+    let served = serve::serve(listener, facade.app(), limits, stop, DRAIN).await;
     facade.shutdown();
     tracing::info!("stopped");
     served.context("the listener failed")

@@ -3,7 +3,10 @@
 
 use std::{
     io::{self, Read},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -64,6 +67,8 @@ pub struct Published {
     checkpointed: Progress,
     /// Finds items by words; behind the state, and absent at first.
     index: ArcSwapOption<Index>,
+    /// Whether somebody asked for it since the last look.
+    index_asked: AtomicBool,
     /// The live feed of what changed.
     pub changes: ChangeFeed,
 }
@@ -78,6 +83,7 @@ impl Published {
             applied: Progress::new(next),
             checkpointed: Progress::new(next),
             index: ArcSwapOption::empty(),
+            index_asked: AtomicBool::new(false),
         }
     }
 
@@ -88,13 +94,19 @@ impl Published {
 
     /// The search index, for views that are taken after it.
     pub fn index(&self) -> Option<Arc<Index>> {
+        self.index_asked.store(true, Ordering::Relaxed);
         self.index.load_full()
+    }
+
+    /// Whether somebody asked for the search index since the last call.
+    pub(crate) fn was_index_asked(&self) -> bool {
+        self.index_asked.swap(false, Ordering::Relaxed)
     }
 
     /// Lets the search index catch up with the state, and says whether it had to. By one caller at a
     /// time, and not on a thread that serves others: the first one of a large catalog takes seconds.
     pub(crate) fn advance_index(&self) -> bool {
-        let before = self.index();
+        let before = self.index.load_full();
         let advanced = Index::advance(before.as_deref(), &self.view().state);
         let is_new = advanced.is_some();
         if let Some(index) = advanced {

@@ -106,6 +106,20 @@ async fn indexes(log: &mut LogStore<Tokio>) -> Vec<(u64, u64)> {
 }
 
 #[tokio::test]
+async fn what_is_committed_is_written_in_the_end_though_nothing_follows() {
+    let engine = MemoryVolume::new().open_journal("log").unwrap();
+    let mut log = open(&engine);
+    append(&mut log, vec![entry(1, 0, 10), entry(1, 1, 10)]).await;
+    log.save_committed(Some(id(1, 1))).await.unwrap();
+    let written = async {
+        while open(&engine).read_committed().await.unwrap() != Some(id(1, 1)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), written).await.expect("it is written");
+}
+
+#[tokio::test]
 async fn packed_records_survive_truncation_purge_and_restart_in_any_order() {
     let volume = MemoryVolume::new();
     let engine = volume.open_journal("log").unwrap();

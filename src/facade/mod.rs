@@ -25,10 +25,11 @@ mod write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderValue, Method, Uri, header::ALLOW};
 use tokio::sync::Semaphore;
@@ -43,6 +44,7 @@ use self::route::{Route, classify};
 pub use self::settings::Settings;
 use self::view::View;
 use crate::api::{WriteOutcome, header};
+use crate::http::app::{Answer, App};
 use crate::http::is_write;
 use crate::http::node::methods_of;
 use crate::http::problem::{ApiError, Code};
@@ -101,11 +103,8 @@ impl Facade {
     }
 
     /// The whole API, to be given to [`crate::http::serve::serve`].
-    pub fn router(self: &Arc<Self>) -> Router {
-        Router::new()
-            .fallback(answer)
-            .with_state(Arc::clone(self))
-            .layer(axum::middleware::from_fn(request_id::middleware))
+    pub fn app(self: &Arc<Self>) -> App {
+        App::new(Interface(Arc::clone(self)))
     }
 
     /// Says in `/readyz` that the facade is about to end, ends live feeds, and goes on answering.
@@ -120,6 +119,15 @@ impl Facade {
         for watcher in watchers.drain(..) {
             watcher.abort();
         }
+    }
+}
+
+struct Interface(Arc<Facade>);
+
+impl Answer for Interface {
+    fn answer(&self, request: Request) -> BoxFuture<'static, Response> {
+        let facade = Arc::clone(&self.0);
+        request_id::around(request, |request| answer(facade, request)).boxed()
     }
 }
 
@@ -150,7 +158,7 @@ impl Core {
     }
 }
 
-async fn answer(State(facade): State<Arc<Facade>>, request: Request) -> Response {
+async fn answer(facade: Arc<Facade>, request: Request) -> Response {
     let core = &facade.core;
     let (parts, body) = request.into_parts();
     let route = classify(&parts.method, &parts.uri);

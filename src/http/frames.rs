@@ -2,20 +2,18 @@
 //!
 //! A request of HTTP for each of them costs both sides several calls of the system, and headers to write
 //! and to parse again; frames of many clients share those. The connection begins as an upgrade of HTTP
-//! (RFC 9110, section 7.8) at [`PATH`]; a request then takes the same way through the same router as any
-//! other. What is long, or of unknown length, goes by HTTP.
+//! (RFC 9110, section 7.8) at [`PATH`]; a request then takes the same way through the same app as any other. What is long, or of unknown length, goes by HTTP.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::header::{CONNECTION, HeaderName, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -28,8 +26,8 @@ use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tower::ServiceExt;
 
+use super::app::{Answer, App};
 use super::is_write;
 use super::problem::{ApiError, Code};
 
@@ -62,22 +60,33 @@ const REQUESTS_MAX: usize = 1 << 16;
 /// Connections for frames at once; a facade has one to each node, and speaks HTTP where it gets none.
 const CONNECTIONS_MAX: usize = 256;
 
-/// The connections for frames of one listener. They are cut when this and the router are gone.
+/// The connections for frames of one listener. They are cut when this and the app are gone.
 pub struct Frames(Arc<Shared>);
 
 struct Shared {
-    app: Router,
+    app: App,
     ending: watch::Sender<bool>,
     connections: Mutex<JoinSet<()>>,
 }
 
 /// Takes requests by frames, too.
-pub fn with_frames(app: Router) -> (Router, Frames) {
+pub fn with_frames(app: App) -> (App, Frames) {
     let connections = Mutex::default();
     let ending = watch::Sender::new(false);
-    let shared = Arc::new(Shared { app: app.clone(), ending, connections });
-    let router = Router::new().route(PATH, any(open)).with_state(Arc::clone(&shared));
-    (router.fallback_service(app), Frames(shared))
+    let shared = Arc::new(Shared { app, ending, connections });
+    (App::new(Entrance(Arc::clone(&shared))), Frames(shared))
+}
+
+/// Where connections for frames begin, and everything else goes on.
+struct Entrance(Arc<Shared>);
+
+impl Answer for Entrance {
+    fn answer(&self, request: Request) -> BoxFuture<'static, Response> {
+        match request.uri().path() == PATH {
+            true => open(Arc::clone(&self.0), request).boxed(),
+            false => self.0.app.answer(request),
+        }
+    }
 }
 
 impl Frames {
@@ -100,12 +109,11 @@ impl Shared {
     }
 }
 
-async fn open(State(frames): State<Arc<Shared>>, mut request: Request) -> Response {
+async fn open(frames: Arc<Shared>, mut request: Request) -> Response {
     let asked = request.headers().get(UPGRADE).is_some_and(|protocol| protocol == PROTOCOL);
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let Some(upgrade) = upgrade.filter(|_| asked) else {
-        let Ok(response) = frames.app.clone().oneshot(request).await;
-        return response;
+        return frames.app.answer(request).await;
     };
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().copied();
     let mut connections = frames.connections();
@@ -139,7 +147,7 @@ async fn open(State(frames): State<Arc<Shared>>, mut request: Request) -> Respon
 
 /// Errors: why this is not for frames. A read can be sent again, by HTTP.
 async fn answer(
-    app: Router,
+    app: App,
     frame: Bytes,
     peer: Option<ConnectInfo<SocketAddr>>,
 ) -> Result<Vec<u8>, Vec<u8>> {
@@ -148,8 +156,7 @@ async fn answer(
     if let Some(peer) = peer {
         request.extensions_mut().insert(peer);
     }
-    let Ok(response) = app.oneshot(request).await;
-    let (head, body) = response.into_parts();
+    let (head, body) = app.answer(request).await.into_parts();
     if is_read && body.size_hint().exact().is_none_or(|length| length > REPLY_BODY_MAX) {
         return Err(b"the reply is too long".to_vec());
     }

@@ -3,6 +3,7 @@
 //! Nothing here knows the log or the engine: a handler talks to the node, and errors leave through
 //! one table.
 
+pub mod app;
 pub mod event_stream;
 pub mod frames;
 pub mod node;

@@ -3,7 +3,6 @@
 //! It names a request for people; it must never decide anything. Idempotency has keys of its own.
 
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderValue;
 use tracing::Instrument;
@@ -101,11 +100,6 @@ pub async fn around<F: Future<Output = Response>>(
     response
 }
 
-/// [`around`] as a layer, with `axum::middleware::from_fn`. Goes outside of all others.
-pub async fn middleware(request: Request, next: Next) -> Response {
-    around(request, |request| next.run(request)).await
-}
-
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
@@ -116,11 +110,8 @@ mod tests {
     use crate::api::Problem;
     use crate::http::problem;
 
-    fn app() -> Router {
-        Router::new()
-            .route("/id", routing::get(|| async { text() }))
-            .fallback(problem::no_route)
-            .layer(axum::middleware::from_fn(middleware))
+    fn routes() -> Router {
+        Router::new().route("/id", routing::get(|| async { text() })).fallback(problem::no_route)
     }
 
     async fn ask(path: &str, id: Option<&[u8]>) -> (String, String) {
@@ -128,7 +119,9 @@ mod tests {
         if let Some(id) = id {
             request = request.header(header::REQUEST_ID, HeaderValue::from_bytes(id).unwrap());
         }
-        let response = app().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let request = request.body(Body::empty()).unwrap();
+        let response =
+            around(request, async |request| routes().oneshot(request).await.unwrap()).await;
         let reply_id = response.headers()[header::REQUEST_ID].to_str().unwrap().to_owned();
         let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
         (reply_id, String::from_utf8(body.to_vec()).unwrap())

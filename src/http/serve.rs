@@ -17,10 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::body::TimedBody;
-use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
+
+use super::app::App;
 
 /// The shortest and the longest pause after a failed accept.
 const ACCEPT_BACKOFF_MIN: Duration = Duration::from_millis(10);
@@ -86,13 +87,13 @@ impl Default for Limits {
 /// When the listener fails to accept for about a minute on end.
 pub async fn serve(
     listener: TcpListener,
-    app: Router,
+    app: impl Into<App>,
     limits: Limits,
     stop: impl Future<Output = ()> + Send + 'static,
     drain: Duration,
 ) -> Result<()> {
     let (stopping, stopped) = watch::channel(false);
-    let server = Arc::new(connection::Server::new(app, limits, stopped));
+    let server = Arc::new(connection::Server::new(app.into(), limits, stopped));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let mut connections = JoinSet::new();
     let mut failures = 0;

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    catalog::Item,
+    catalog::{Item, ItemId},
     command::{LogIndex, LogTimeMs},
+    state::{Kind, record_hash},
 };
 
 /// The window of the lowest price, in milliseconds of log time: 30 days.
@@ -37,12 +38,29 @@ impl PriceHistory {
         Self { spans: vec![first(item)] }
     }
 
-    /// Adds the price in force from here on, and lets the oldest go beyond `keep`.
-    pub(crate) fn push(&mut self, span: PriceSpan, keep: u64) {
-        self.spans.push(span);
+    /// The history with the price in force from here on and without the oldest beyond `keep`, and
+    /// those that are forgotten with it.
+    pub(crate) fn pushed(&self, span: PriceSpan, keep: u64) -> (Self, &[PriceSpan]) {
         let keep = usize::try_from(keep).unwrap_or(usize::MAX).max(1);
-        let over = self.spans.len().saturating_sub(keep).min(FORGOTTEN_MAX);
-        self.spans.drain(..over);
+        let over = (self.spans.len() + 1).saturating_sub(keep).min(FORGOTTEN_MAX);
+        // At most all of them: `keep` is at least the one that is added.
+        let (forgotten, kept) = self.spans.split_at(over);
+        let mut spans = Vec::with_capacity(kept.len() + 1);
+        spans.extend_from_slice(kept);
+        spans.push(span);
+        (Self { spans }, forgotten)
+    }
+
+    /// The hash of the history of an item: the sum over its spans, so that one more costs one more.
+    pub(crate) fn hash(&self, item: ItemId) -> u128 {
+        self.spans.iter().map(|span| span.hash(item)).fold(0, u128::wrapping_add)
+    }
+}
+
+impl PriceSpan {
+    /// The hash of a price of an item.
+    pub(crate) fn hash(&self, item: ItemId) -> u128 {
+        record_hash(Kind::Prices, &(item, self))
     }
 }
 

@@ -263,29 +263,36 @@ impl State {
         self.relisted.push(id);
         self.sold_out.remove(&id);
         if let Some(prices) = self.prices.remove(&id) {
-            let hash = record_hash(Kind::Prices, &(id, &prices));
-            self.hash.prices = self.hash.prices.wrapping_sub(hash);
+            self.hash.prices = self.hash.prices.wrapping_sub(prices.hash(id));
         }
     }
 
     /// Puts an item's price history in place.
     pub(crate) fn put_prices(&mut self, id: ItemId, prices: Arc<PriceHistory>) {
         let sum = &mut self.hash.prices;
-        *sum = sum.wrapping_add(record_hash(Kind::Prices, &(id, &prices)));
+        *sum = sum.wrapping_add(prices.hash(id));
         if let Some(before) = self.prices.insert(id, prices) {
-            *sum = sum.wrapping_sub(record_hash(Kind::Prices, &(id, &before)));
+            *sum = sum.wrapping_sub(before.hash(id));
         }
     }
 
     /// Notes that an item, still as it was, costs something else from an index on.
     pub(crate) fn push_price(&mut self, before: &Item, index: LogIndex, price_cents: u64) {
-        let mut prices = match self.prices.get(&before.id) {
-            Some(prices) => PriceHistory::clone(prices),
-            None => PriceHistory::of(before),
-        };
+        let (id, keep) = (before.id, self.policy.price_history);
         let span = PriceSpan { price_cents, from_ms: self.log_time_ms, index };
-        prices.push(span, self.policy.price_history);
-        self.put_prices(before.id, Arc::new(prices));
+        match self.prices.get_mut(&id) {
+            Some(prices) => {
+                let (pushed, forgotten) = prices.pushed(span, keep);
+                let sum = self.hash.prices.wrapping_add(span.hash(id));
+                let gone = forgotten.iter().map(|span| span.hash(id));
+                self.hash.prices = gone.fold(sum, u128::wrapping_sub);
+                *prices = Arc::new(pushed);
+            }
+            None => {
+                let (pushed, _) = PriceHistory::of(before).pushed(span, keep);
+                self.put_prices(id, Arc::new(pushed));
+            }
+        }
     }
 
     /// Puts a reservation in place, replacing the one with its number, and keeps what is derived

@@ -15,13 +15,13 @@ use http::header::HOST;
 use http::{HeaderMap, Method, StatusCode};
 use pygmy::api::{Change, ChangePage, Cluster, Member, Problem, WriteOutcome, header};
 use pygmy::facade::{Facade, Settings};
+use pygmy::http::app::App;
 use pygmy::http::frames::{Frames, with_frames};
 use pygmy::http::problem::{ApiError, Code};
 use pygmy::http::serve::{Limits, serve};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tower::ServiceExt;
 
 /// Far longer than anything here takes: reaching it means that it never happens.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -243,7 +243,7 @@ impl Truth {
 
 impl Node {
     fn serve(self: &Arc<Self>, listener: TcpListener) {
-        let mut app = Router::new().fallback(handle).with_state(Arc::clone(self));
+        let mut app = App::from(Router::new().fallback(handle).with_state(Arc::clone(self)));
         if self.takes_frames.load(Ordering::Relaxed) {
             let (with, frames) = with_frames(app);
             app = with;
@@ -528,7 +528,7 @@ fn reply(node: &str, index: u64, status: StatusCode, body: String) -> Response {
 /// A facade, and what a client does with it.
 pub(crate) struct Shop {
     pub(crate) facade: Arc<Facade>,
-    router: Router,
+    app: App,
 }
 
 /// A live feed as a client sees it.
@@ -563,7 +563,7 @@ pub(crate) struct Got {
 impl Shop {
     pub(crate) fn start(settings: Settings) -> Self {
         let facade = Facade::start(settings);
-        Self { router: facade.router(), facade }
+        Self { app: facade.app(), facade }
     }
 
     /// A live feed of changes, resumed after an index: who serves it, and what it says.
@@ -571,17 +571,17 @@ impl Shop {
         let request = Request::get("/v1/changes")
             .header("accept", "text/event-stream")
             .header("last-event-id", last_seen);
-        let response = self.router.clone().oneshot(request.body(Body::empty()).unwrap());
-        let response = tokio::time::timeout(PATIENCE, response).await.expect("an answer").unwrap();
+        let response = self.app.answer(request.body(Body::empty()).unwrap());
+        let response = tokio::time::timeout(PATIENCE, response).await.expect("an answer");
         assert_eq!(response.status(), 200, "{response:?}");
         let node = response.headers()[header::NODE].to_str().unwrap().to_owned();
         (node, Feed { chunks: response.into_body().into_data_stream(), text: String::new() })
     }
 
     pub(crate) async fn send(&self, request: Request) -> Got {
-        let response = self.router.clone().oneshot(request);
+        let response = self.app.answer(request);
         let answered = async {
-            let (parts, body) = response.await.unwrap().into_parts();
+            let (parts, body) = response.await.into_parts();
             let body = to_bytes(body, usize::MAX).await.unwrap();
             Got { status: parts.status.as_u16(), headers: parts.headers, body }
         };
@@ -594,7 +594,7 @@ impl Shop {
 
     /// The same, while the test goes on.
     pub(crate) fn spawn_get(&self, target: &'static str) -> JoinHandle<Got> {
-        let shop = Self { facade: Arc::clone(&self.facade), router: self.router.clone() };
+        let shop = Self { facade: Arc::clone(&self.facade), app: self.app.clone() };
         tokio::spawn(async move { shop.get(target).await })
     }
 

@@ -351,7 +351,7 @@ async fn a_facade_that_is_its_own_seed_does_not_run_in_circles() {
     let mut own = settings(vec![address.to_string()]);
     own.deadline = Duration::from_secs(1);
     let shop = Shop::start(own);
-    let app = shop.facade.router();
+    let app = shop.facade.app();
     let served = pygmy::http::serve::serve(
         listener,
         app,

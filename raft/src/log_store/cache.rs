@@ -17,6 +17,8 @@ pub(super) struct Cache {
     /// Whether it came since the start.
     pub(super) vote_is_new: bool,
     pub(super) committed: Option<LogId>,
+    /// What of it is in the engine.
+    pub(super) committed_written: Option<LogId>,
     pub(super) purged: Option<LogId>,
     /// The last entry when `entries` is empty: the purged one, or one that left memory.
     pub(super) last: Option<LogId>,
@@ -39,6 +41,7 @@ impl Cache {
             vote: None,
             vote_is_new: false,
             committed: None,
+            committed_written: None,
             purged: None,
             last: None,
             membership: None,
@@ -49,6 +52,16 @@ impl Cache {
             written: 0,
             stats: LogStats::default(),
         }
+    }
+
+    /// The committed log id, if the engine has not got it.
+    pub(super) fn unwritten_committed(&self) -> Option<LogId> {
+        self.committed.filter(|_| self.committed != self.committed_written)
+    }
+
+    /// Whether all that the log has is committed, and the engine knows.
+    pub(super) fn is_settled(&self) -> bool {
+        self.unwritten_committed().is_none() && self.committed >= self.last_log_id()
     }
 
     /// The id of the last entry, purged or not.

@@ -101,6 +101,7 @@ pub(super) fn load(engine: &dyn Engine, cache_bytes: usize) -> Result<(Cache, Re
     let mut cache = Cache::new(cache_bytes);
     cache.vote = get(engine, Key::LogVote)?;
     cache.committed = get(engine, Key::LogCommitted)?;
+    cache.committed_written = cache.committed;
     cache.purged = get::<Purged>(engine, Key::LogPurged)?.map(|purged| purged.0);
     let mut records = Records::new();
     let mut previous: Option<LogId> = cache.purged;

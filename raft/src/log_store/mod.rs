@@ -286,9 +286,10 @@ impl<E: Environment> RaftLogStorage<TypeConfig<E>> for LogStore<E> {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
-        // Not synced: what is lost of it is found again by the wait for recovery at the start.
+        // Written with what comes next, and not synced for itself: what is lost of it is found again by
+        // the wait for recovery at the start. To wake the writer for it would double its rounds.
         self.shared.cache().committed = committed;
-        self.submit(Op::Committed { committed })
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {

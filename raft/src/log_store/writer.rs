@@ -1,8 +1,8 @@
 //! The one task that writes the log: takes all that waits, writes it, syncs once, answers all.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
-use openraft::{entry::RaftEntry, storage::IOFlushed};
+use openraft::{entry::RaftEntry, storage::IOFlushed, type_config::TypeConfigExt};
 use pygmy_storage::{
     Result, blob,
     engine::{Batch, Engine},
@@ -25,13 +25,15 @@ use crate::{
 /// The most operations that share a sync. Far above what arrives during one.
 const BATCH_OPS_MAX: usize = 4096;
 
+/// How long the writer waits for something else to write the committed log id with.
+const COMMITTED_WAIT: Duration = Duration::from_millis(100);
+
 /// Something to do to the log on disk. Done strictly in the order of arrival.
 pub(super) enum Op<E: Environment> {
     Append { entries: Vec<Entry>, callback: IOFlushed<TypeConfig<E>> },
     Vote { vote: Vote, done: Done },
     Truncate { next: u64, done: Done },
     Purge { upto: LogId, done: Done },
-    Committed { committed: Option<LogId> },
     Sync { done: Done },
 }
 
@@ -60,18 +62,17 @@ pub(super) async fn run<E: Environment>(
     mut records: Records,
     mut ops: mpsc::UnboundedReceiver<Op<E>>,
 ) {
-    let mut waiting = Vec::new();
-    while ops.recv_many(&mut waiting, BATCH_OPS_MAX).await > 0 {
-        let taken = std::mem::take(&mut waiting);
+    while let Some(taken) = next_ops(&shared, &mut ops).await {
         let engine = shared.engine.clone();
         let taken = if sabotage::active(sabotage::ACK_BEFORE_SYNC) {
             acknowledge_and_wait(&mut ops, taken).await
         } else {
             taken
         };
+        let committed = shared.cache().unwritten_committed();
         let write = move || {
             let mut round = Round::new(&*engine, records);
-            let result = round.write(taken);
+            let result = round.write(taken, committed);
             (round.records, round.waiters, round.synced, round.written, result)
         };
         let (kept, waiters, synced, written, result) = E::blocking_in_writer(write).await;
@@ -81,6 +82,7 @@ pub(super) async fn run<E: Environment>(
                 {
                     let mut cache = shared.cache();
                     cache.stats.syncs += u64::from(synced);
+                    cache.committed_written = committed.or(cache.committed_written);
                     if let Some(next) = written {
                         cache.set_written(next);
                     }
@@ -97,6 +99,25 @@ pub(super) async fn run<E: Environment>(
             }
         }
     }
+}
+
+/// Waits for operations. None at all are a round too: for the committed log id, which comes soon after the
+/// entry, is written with whatever is next, and has waited long enough. `None` once nobody is left.
+async fn next_ops<E: Environment>(
+    shared: &Shared<E>,
+    ops: &mut mpsc::UnboundedReceiver<Op<E>>,
+) -> Option<Vec<Op<E>>> {
+    let mut taken = Vec::new();
+    let received = if shared.cache().is_settled() {
+        ops.recv_many(&mut taken, BATCH_OPS_MAX).await
+    } else {
+        let received = ops.recv_many(&mut taken, BATCH_OPS_MAX);
+        match TypeConfig::<E>::timeout(COMMITTED_WAIT, received).await {
+            Ok(received) => received,
+            Err(_) => return Some(taken),
+        }
+    };
+    (received > 0).then_some(taken)
 }
 
 /// One batch: the operations that share a sync.
@@ -127,9 +148,8 @@ impl<'a, E: Environment> Round<'a, E> {
         }
     }
 
-    fn write(&mut self, ops: Vec<Op<E>>) -> Result<()> {
+    fn write(&mut self, ops: Vec<Op<E>>, committed: Option<LogId>) -> Result<()> {
         let mut durable = false;
-        let mut committed = None;
         let mut failed = None;
         for op in ops {
             // After a failure the rest is not tried, only told.
@@ -152,10 +172,6 @@ impl<'a, E: Environment> Round<'a, E> {
                 Op::Purge { upto, done } => {
                     self.waiters.push(Waiter::Other(done));
                     self.purge(upto)
-                }
-                Op::Committed { committed: id } => {
-                    committed = id;
-                    Ok(())
                 }
                 Op::Sync { done } => {
                     durable = true;
@@ -265,9 +281,7 @@ async fn acknowledge_and_wait<E: Environment>(
     ops: &mut mpsc::UnboundedReceiver<Op<E>>,
     mut taken: Vec<Op<E>>,
 ) -> Vec<Op<E>> {
-    use openraft::type_config::TypeConfigExt;
-
-    let mut late = std::pin::pin!(TypeConfig::<E>::sleep(std::time::Duration::from_millis(500)));
+    let mut late = std::pin::pin!(TypeConfig::<E>::sleep(Duration::from_millis(500)));
     let mut kept = Vec::new();
     loop {
         let mut urgent = false;
@@ -280,9 +294,8 @@ async fn acknowledge_and_wait<E: Environment>(
                 other @ (Op::Vote { .. }
                 | Op::Truncate { .. }
                 | Op::Purge { .. }
-                | Op::Committed { .. }
                 | Op::Sync { .. }) => {
-                    urgent |= !matches!(other, Op::Committed { .. });
+                    urgent = true;
                     other
                 }
             });

@@ -27,21 +27,24 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{Request, State},
-    middleware::{self, Next},
+    extract::Request,
     response::{IntoResponse, Response},
     routing::{MethodRouter, delete, get, post},
 };
+use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderValue, header::ACCEPT};
 use pygmy_raft::{network::http::HttpTransport, types::Tokio};
 use tokio::sync::{Semaphore, watch};
+use tower::ServiceExt;
 
 use self::feed::Feeds;
 pub(crate) use self::{extract::timeout, openapi::methods_of};
 use crate::{
     api::{WriteOutcome, header},
     http::{
-        BUY, HEALTH, event_stream, is_write,
+        BUY, HEALTH,
+        app::{Answer, App},
+        event_stream, is_write,
         problem::{ApiError, Code},
         rate_limit::RateLimit,
         request_id, seed_gone,
@@ -101,9 +104,9 @@ impl std::ops::Deref for Api {
     }
 }
 
-/// The routes of a node. When `draining` says so, live feeds end, so that those who follow go on
+/// The interface of a node. When `draining` says so, live feeds end, so that those who follow go on
 /// elsewhere; everything else goes on. To be called within a tokio runtime.
-pub fn router(node: Arc<Node>, settings: Settings, draining: watch::Receiver<bool>) -> Router {
+pub fn app(node: Arc<Node>, settings: Settings, draining: watch::Receiver<bool>) -> App {
     // Names come from the configuration, which takes none that is no header value.
     let name =
         HeaderValue::from_str(node.name()).unwrap_or_else(|_| HeaderValue::from_static("unnamed"));
@@ -122,12 +125,24 @@ pub fn router(node: Arc<Node>, settings: Settings, draining: watch::Receiver<boo
         settings,
         node,
     }));
-    routes()
+    let router = routes()
         .router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(api.clone(), around))
-        .with_state(api)
+        .with_state(api.clone());
+    App::new(Interface { api, router })
+}
+
+/// The routes, and what is around them.
+struct Interface {
+    api: Api,
+    router: Router,
+}
+
+impl Answer for Interface {
+    fn answer(&self, request: Request) -> BoxFuture<'static, Response> {
+        around(self.api.clone(), self.router.clone(), request).boxed()
+    }
 }
 
 /// Routes, and their paths, which a `Router` does not tell: a test holds them against the document.
@@ -221,17 +236,18 @@ fn refused(error: ApiError, request: &Request) -> Response {
 }
 
 /// What is around every handler: the request's id, who answered, the client's rate limit, what it takes,
-/// and the bound on requests in work. One layer for all of them, because each one costs every request a
-/// few allocations: as five layers they were a third of the cost of a read.
-async fn around(State(api): State<Api>, request: Request, next: Next) -> Response {
+/// and the bound on requests in work.
+async fn around(api: Api, router: Router, request: Request) -> Response {
     let name = api.name.clone();
     let answered = request_id::around(request, async move |request| {
-        let Some(limit) = &api.settings.rate_limit else { return admit(&api, request, next).await };
+        let Some(limit) = &api.settings.rate_limit else {
+            return admit(&api, router, request).await;
+        };
         let counted = limit.count(request.uri().path(), request.headers(), request.extensions());
-        let Some(counted) = counted else { return admit(&api, request, next).await };
+        let Some(counted) = counted else { return admit(&api, router, request).await };
         let mut response = match counted.refusal() {
             Some(error) => refused(error, &request),
-            None => admit(&api, request, next).await,
+            None => admit(&api, router, request).await,
         };
         counted.tell(&mut response);
         response
@@ -242,19 +258,22 @@ async fn around(State(api): State<Api>, request: Request, next: Next) -> Respons
 }
 
 /// Lets a request through to its handler, if its client takes what is made here and there is room for it.
-async fn admit(api: &Api, request: Request, next: Next) -> Response {
+async fn admit(api: &Api, router: Router, request: Request) -> Response {
+    let routed = |request| {
+        router.oneshot(request).map(|routed| routed.unwrap_or_else(|never| match never {}))
+    };
     if let Some(refused) = not_acceptable(&request) {
         return refused;
     }
     // What says how the node is must answer also when it is full.
     if HEALTH.contains(&request.uri().path()) || is_feed(&request) {
-        return next.run(request).await;
+        return routed(request).await;
     }
     let Ok(_permit) = api.in_flight.try_acquire() else {
         let detail = "This node has as many requests in work as it may; try again, or another one.";
         return refused(ApiError::new(Code::Overloaded, detail), &request);
     };
-    next.run(request).await
+    routed(request).await
 }
 
 /// Whether this is for a live feed, which has a bound of its own.

@@ -1,4 +1,4 @@
-//! Tests of the node's router, without a socket, on a node that is alone in its cluster.
+//! Tests of the node's interface, without a socket, on a node that is alone in its cluster.
 
 mod batch;
 mod cancel;

@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
@@ -18,13 +17,13 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tower::ServiceExt;
 
 use super::Limits;
 use super::activity::{ActiveRequest, Activity, Verdict};
 use super::body::{ActiveBody, TimedBody};
 use super::io::{LINGER_BYTES_MAX, Socket, raw_reply};
 use crate::api::{WriteOutcome, header};
+use crate::http::app::App;
 use crate::http::is_write;
 use crate::http::problem::{ApiError, Code};
 use crate::http::request_id::RequestId;
@@ -40,14 +39,14 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What all connections of a listener share.
 pub(super) struct Server {
-    app: Router,
+    app: App,
     limits: Limits,
     protocol: Builder<TokioExecutor>,
     stopped: watch::Receiver<bool>,
 }
 
 impl Server {
-    pub(super) fn new(app: Router, limits: Limits, stopped: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(app: App, limits: Limits, stopped: watch::Receiver<bool>) -> Self {
         let mut protocol = Builder::new(TokioExecutor::new());
         // Headers up to twice the limit are read and answered by us, more by hyper.
         let read_max = (2 * limits.header_bytes_max).max(READ_BUFFER_MIN);
@@ -156,8 +155,7 @@ impl Server {
                 if self.limits.tell_peer {
                     request.extensions_mut().insert(ConnectInfo(peer));
                 }
-                let Ok(response) = self.app.clone().oneshot(request).await;
-                response
+                self.app.answer(request).await
             }
             Err(error) => {
                 let id = request.headers().get(header::REQUEST_ID);

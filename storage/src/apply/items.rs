@@ -25,7 +25,7 @@ pub(super) fn put(
     let before = state.items.get(&put.id).cloned();
     check(put.precondition, before.as_deref())?;
     let text = Text::of(&put.title, &put.topic, put.price_cents);
-    let item = replace(state, index, put.id, text, put.stock, effects)?;
+    let item = replace(state, index, (put.id, before), text, put.stock, effects)?;
     Ok(Outcome::Item(item))
 }
 
@@ -50,12 +50,11 @@ impl Text {
 fn replace(
     state: &mut State,
     index: LogIndex,
-    id: ItemId,
+    (id, before): (ItemId, Option<Arc<Item>>),
     text: Text,
     stock: Option<u64>,
     effects: &mut Effects,
 ) -> Result<Arc<Item>, Rejection> {
-    let before = state.items.get(&id).cloned();
     let Text { title, topic, price_cents } = text;
     let now_ms = state.log_time_ms;
     let mut item = match &before {
@@ -105,7 +104,7 @@ pub(super) fn create(
     }
     let next = id.checked_add(1).ok_or(Rejection::Overflow)?;
     let text = Text::of(&create.title, &create.topic, create.price_cents);
-    let item = replace(state, index, id, text, Some(create.stock), effects)?;
+    let item = replace(state, index, (id, None), text, Some(create.stock), effects)?;
     state.next_item_id = next;
     Ok(Outcome::Item(item))
 }
@@ -127,7 +126,9 @@ pub(super) fn patch(
     };
     match text.is_that_of(&before) {
         true => Ok(Outcome::Item(before)),
-        false => replace(state, index, patch.id, text, None, effects).map(Outcome::Item),
+        false => {
+            replace(state, index, (patch.id, Some(before)), text, None, effects).map(Outcome::Item)
+        }
     }
 }
 
@@ -173,10 +174,11 @@ pub(super) fn put_many(
             outcome.unchanged += 1;
             continue;
         }
-        match (replace(state, index, row.id, text, stock, effects), before) {
-            (Ok(_), None) => outcome.created += 1,
-            (Ok(_), Some(_)) => outcome.replaced += 1,
-            (Err(why), _) => {
+        let is_new = before.is_none();
+        match replace(state, index, (row.id, before), text, stock, effects) {
+            Ok(_) if is_new => outcome.created += 1,
+            Ok(_) => outcome.replaced += 1,
+            Err(why) => {
                 outcome.refused += 1;
                 if outcome.refusals.len() < IMPORT_REFUSALS_TOLD_MAX {
                     outcome.refusals.push(ImportRefusal { position, why });

@@ -11,7 +11,6 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket},
 };
-use tower::ServiceExt;
 
 use super::store::{Ask, PATIENCE, Store, ask, buy, get, post, settings};
 use crate::{
@@ -44,7 +43,7 @@ impl Feed {
             request = request.header("last-event-id", last_seen);
         }
         let request = request.body(Body::empty()).unwrap();
-        let reply = store.router.clone().oneshot(request).await.unwrap();
+        let reply = store.app.answer(request).await;
         assert_eq!(reply.status(), 200, "{reply:?}");
         assert_eq!(reply.headers()["content-type"], "text/event-stream");
         assert_eq!(reply.headers()["cache-control"], "no-store");
@@ -174,7 +173,7 @@ async fn a_compressed_feed_says_the_same() {
             .header("accept", "text/event-stream")
             .header("accept-encoding", "gzip");
         let request = request.body(Body::empty()).unwrap();
-        let reply = store.router.clone().oneshot(request).await.unwrap();
+        let reply = store.app.answer(request).await;
         assert_eq!(reply.headers()["content-encoding"], "gzip");
         reply.into_body().into_data_stream()
     };
@@ -348,7 +347,7 @@ async fn who_does_not_read_is_cut_off_and_others_go_on() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let limits = Limits { write_timeout: Duration::from_millis(200), ..Limits::default() };
-    let serving = serve(listener, store.router.clone(), limits, std::future::pending(), PATIENCE);
+    let serving = serve(listener, store.app.clone(), limits, std::future::pending(), PATIENCE);
     let serving = tokio::spawn(serving);
 
     let socket = TcpSocket::new_v4().unwrap();

@@ -359,12 +359,11 @@ async fn orders_are_exported_line_by_line() {
 #[tokio::test]
 async fn an_export_is_of_one_index() {
     use http_body_util::BodyExt;
-    use tower::ServiceExt;
     let store = Store::start().await;
     store.send(csv(catalog(5000))).await;
     let whole = store.get("/v1/export").await;
     let request = http::Request::get("/v1/export").body(axum::body::Body::empty()).unwrap();
-    let reply = store.router.clone().oneshot(request).await.unwrap();
+    let reply = store.app.answer(request).await;
     assert_eq!(reply.headers()[header::INDEX], whole.header(header::INDEX));
     let mut body = reply.into_body();
     let first = body.frame().await.unwrap().unwrap().into_data().unwrap();

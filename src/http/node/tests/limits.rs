@@ -364,7 +364,7 @@ impl Listening {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let never = std::future::pending();
-        let served = tokio::spawn(serve(listener, store.router(), limits, never, PATIENCE));
+        let served = tokio::spawn(serve(listener, store.app.clone(), limits, never, PATIENCE));
         Self { address, served }
     }
 

@@ -1,4 +1,4 @@
-//! A node with its router, and how the tests ask it.
+//! A node with its interface, and how the tests ask it.
 
 use std::{
     collections::BTreeSet,
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, extract::ConnectInfo};
+use axum::{body::Body, extract::ConnectInfo};
 use http::{HeaderMap, Method, Request, StatusCode, header::CONTENT_TYPE};
 use pygmy_raft::{
     network::http::HttpTransport,
@@ -21,12 +21,14 @@ use pygmy_storage::{
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tower::ServiceExt;
 
-use super::super::{Node, Settings, router};
+use super::super::{Node, Settings, app};
 use crate::{
     api::{Problem, WriteOutcome, header},
-    http::problem::{CONTENT_TYPE_PROBLEM, Code},
+    http::{
+        app::App,
+        problem::{CONTENT_TYPE_PROBLEM, Code},
+    },
 };
 
 /// Far longer than anything here takes: reaching it means that it never happens.
@@ -49,10 +51,10 @@ pub(super) fn settings() -> Settings {
     }
 }
 
-/// A node and its router.
+/// A node and its interface.
 pub(super) struct Store {
     pub(super) node: Arc<Node>,
-    pub(super) router: Router,
+    pub(super) app: App,
     pub(super) drain: watch::Sender<bool>,
 }
 
@@ -93,12 +95,7 @@ impl Store {
 
     fn serving(node: Arc<Node>, settings: Settings) -> Self {
         let (drain, draining) = watch::channel(false);
-        Self { router: router(node.clone(), settings, draining), node, drain }
-    }
-
-    /// The routes, for a listener.
-    pub(super) fn router(&self) -> Router {
-        self.router.clone()
+        Self { app: app(node.clone(), settings, draining), node, drain }
     }
 
     /// The same node with other settings of its interface.
@@ -127,8 +124,8 @@ impl Store {
         if let Some(address) = ask.from {
             request.extensions_mut().insert(ConnectInfo(SocketAddr::new(address, 4711)));
         }
-        let reply = self.router.clone().oneshot(request);
-        let reply = tokio::time::timeout(PATIENCE, reply).await.expect("it is answered").unwrap();
+        let reply = self.app.answer(request);
+        let reply = tokio::time::timeout(PATIENCE, reply).await.expect("it is answered");
         let (parts, body) = reply.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         let reply = Reply { status: parts.status, headers: parts.headers, body: body.into() };
