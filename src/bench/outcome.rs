@@ -112,6 +112,7 @@ impl Outcome {
                 "operations_per_second": rounded(self.rate(tally.finished())),
                 "errors": tally.failed(),
                 "errors_by": tally.errors(),
+                "error_latency_us": tally.error_latency_json(),
                 "latency_us": tally.latency_json(),
             })
         };

@@ -141,7 +141,7 @@ async fn closed(board: Rc<Board>, mut session: impl Session, mut picker: Picker)
         board.begin(begun);
         let result = session.perform(&operation).await;
         let ended = Instant::now();
-        begun = match board.end(operation.kind, begun, ended, result) {
+        begun = match board.end(operation.kind, (begun, begun), ended, result) {
             Health::Works => ended,
             Health::Outage => {
                 tokio::time::sleep(OUTAGE_PAUSE).await;
@@ -165,7 +165,7 @@ async fn open(board: Rc<Board>, mut session: impl Session, mut picker: Picker) {
         let operation = picker.pick();
         board.begin(now);
         let result = session.perform(&operation).await;
-        if board.end(operation.kind, due, Instant::now(), result) == Health::Outage {
+        if board.end(operation.kind, (due, now), Instant::now(), result) == Health::Outage {
             tokio::time::sleep(OUTAGE_PAUSE).await;
         }
     }
@@ -263,8 +263,14 @@ impl Board {
         }
     }
 
-    /// An operation has ended that counts from `since`.
-    fn end(&self, kind: Kind, since: Instant, ended: Instant, result: Result<(), Fault>) -> Health {
+    /// An operation has ended that counts from `since`, and was sent at `sent`.
+    fn end(
+        &self,
+        kind: Kind,
+        (since, sent): (Instant, Instant),
+        ended: Instant,
+        result: Result<(), Fault>,
+    ) -> Health {
         self.in_flight.set(self.in_flight.get() - 1);
         let (counts, within) = (self.is_measured(since), self.is_measured(ended));
         let mut kinds = self.kinds.borrow_mut();
@@ -286,11 +292,12 @@ impl Board {
             }
             Err(fault) => fault,
         };
+        let took = ended.saturating_duration_since(sent);
         if counts || within {
-            tally.fail(fault.code.clone());
+            tally.fail(fault.code.clone(), took);
         }
         if within {
-            self.interval.borrow_mut().fail(fault.code.clone());
+            self.interval.borrow_mut().fail(fault.code.clone(), took);
         }
         if fault.is_outage {
             *self.outage.borrow_mut() = Some((ended, fault));

@@ -20,20 +20,22 @@ pub struct Tally {
     micros: Histogram<u64>,
     finished: u64,
     errors: BTreeMap<Cow<'static, str>, u64>,
+    /// Of those that failed, counted from when they were sent.
+    error_micros: Histogram<u64>,
 }
 
 impl Default for Tally {
     fn default() -> Self {
         let most = u64::try_from(LATENCY_MAX.as_micros()).expect("ten minutes fit");
         let micros = Histogram::new_with_bounds(1, most, DIGITS).expect("the bounds are sound");
-        Self { micros, finished: 0, errors: BTreeMap::new() }
+        Self { error_micros: micros.clone(), micros, finished: 0, errors: BTreeMap::new() }
     }
 }
 
 impl Tally {
     /// Counts the latency of an operation that succeeded.
     pub fn latency(&mut self, latency: Duration) {
-        self.micros.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        self.micros.saturating_record(micros(latency));
     }
 
     /// Counts an operation that succeeded within the measured time.
@@ -41,14 +43,16 @@ impl Tally {
         self.finished += 1;
     }
 
-    /// Counts an operation that failed.
-    pub fn fail(&mut self, code: Cow<'static, str>) {
+    /// Counts an operation that failed so long after it was sent.
+    pub fn fail(&mut self, code: Cow<'static, str>, took: Duration) {
         *self.errors.entry(code).or_default() += 1;
+        self.error_micros.saturating_record(micros(took));
     }
 
     /// Adds what another has counted.
     pub fn add(&mut self, other: &Self) {
         self.micros.add(&other.micros).expect("all have the same bounds");
+        self.error_micros.add(&other.error_micros).expect("all have the same bounds");
         self.finished += other.finished;
         for (code, count) in &other.errors {
             *self.errors.entry(code.clone()).or_default() += count;
@@ -58,6 +62,7 @@ impl Tally {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.micros.reset();
+        self.error_micros.reset();
         self.finished = 0;
         self.errors.clear();
     }
@@ -88,6 +93,11 @@ impl Tally {
         Duration::from_micros(self.micros.value_at_quantile(quantile))
     }
 
+    /// How long a share of the failures, from 0 to 1, took at most before they were told.
+    pub fn error_quantile(&self, quantile: f64) -> Duration {
+        Duration::from_micros(self.error_micros.value_at_quantile(quantile))
+    }
+
     /// The longest latency.
     pub fn longest(&self) -> Duration {
         Duration::from_micros(self.micros.max())
@@ -95,17 +105,28 @@ impl Tally {
 
     /// The latencies as JSON, in microseconds; null where none is known.
     pub fn latency_json(&self) -> Value {
-        if self.micros.is_empty() {
-            return Value::Null;
-        }
-        let mut shown: serde_json::Map<String, Value> = QUANTILES
-            .iter()
-            .map(|(name, quantile)| {
-                ((*name).to_owned(), self.micros.value_at_quantile(*quantile).into())
-            })
-            .collect();
-        shown.insert("max".into(), self.micros.max().into());
-        shown.insert("mean".into(), json!((self.micros.mean() * 10.0).round() / 10.0));
-        Value::Object(shown)
+        shown(&self.micros)
     }
+
+    /// The same of the failures, from when they were sent.
+    pub fn error_latency_json(&self) -> Value {
+        shown(&self.error_micros)
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn shown(micros: &Histogram<u64>) -> Value {
+    if micros.is_empty() {
+        return Value::Null;
+    }
+    let mut shown: serde_json::Map<String, Value> = QUANTILES
+        .iter()
+        .map(|(name, quantile)| ((*name).to_owned(), micros.value_at_quantile(*quantile).into()))
+        .collect();
+    shown.insert("max".into(), micros.max().into());
+    shown.insert("mean".into(), json!((micros.mean() * 10.0).round() / 10.0));
+    Value::Object(shown)
 }

@@ -272,6 +272,8 @@ async fn what_is_refused_is_counted_and_is_no_outage() {
     assert_eq!(total.errors().len(), 1);
     assert!(total.errors()["409 out_of_stock"] > 100);
     assert_eq!(outcome.end, End::Complete);
+    let took = outcome.json()["error_latency_us"]["p50"].as_u64();
+    assert!(took.is_some_and(|micros| micros >= 900), "each is told after a millisecond: {took:?}");
 }
 
 #[tokio::test]

@@ -239,6 +239,10 @@ fn in_words(args: &Bench, store: &Store, outcome: &Outcome) -> String {
     for (code, count) in errors.errors() {
         text += &format!("\n{count} failed: {code}");
     }
+    if errors.failed() > 0 {
+        let took = |quantile| millis(errors.error_quantile(quantile));
+        text += &format!("\nfailures were told after p50 {} ms, p99 {} ms", took(0.5), took(0.99));
+    }
     if let Some(OpenLoop { asked, due, late, unsent, backlog_max }) = outcome.open {
         text += &format!(
             "\nasked for {asked} operations/s, achieved {:.0}: {due} due, {late} sent more than 1 ms \

@@ -265,10 +265,18 @@ impl<E: Environment, T: Transport> RaftNetworkV2<TypeConfig<E>> for PeerNetwork<
         S: Stream<Item = AppendEntriesRequest<TypeConfig<E>>> + OptionalSend + Unpin + 'static,
     {
         let (network, timeout): (&'s Self, _) = (self, option.soft_ttl());
+        let paced = input.then(|rpc| async move {
+            // One that only says what is committed waits until those who wait for a commit here have their
+            // answers.
+            if rpc.entries.is_empty() {
+                tokio::task::yield_now().await;
+            }
+            rpc
+        });
         // Some are under way at once, and answered in order.
         let sent =
-            input.map(move |rpc| network.append_of_row(rpc, timeout)).buffered(APPENDS_UNDER_WAY);
-        let row = stream::unfold(Some((sent, None)), move |state| async move {
+            paced.map(move |rpc| network.append_of_row(rpc, timeout)).buffered(APPENDS_UNDER_WAY);
+        let row = stream::unfold(Some((Box::pin(sent), None)), move |state| async move {
             let (mut sent, confirmed) = state?;
             let (result, goes_on) = sent.next().await?;
             // A transport should deliver calls in the order in which they are sent. The member refuses
