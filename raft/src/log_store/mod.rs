@@ -21,6 +21,7 @@ use std::{
 use openraft::{
     OptionalSend, RaftLogReader,
     storage::{IOFlushed, LogState, RaftLogStorage},
+    type_config::TypeConfigExt,
 };
 use pygmy_storage::{Error, Result, engine::Engine};
 use tokio::sync::{mpsc, oneshot};
@@ -37,12 +38,12 @@ const READ_BYTES_MAX: usize = 512 << 10;
 /// The log of one node. Clones share it.
 pub struct LogStore<E: Environment> {
     shared: Arc<Shared<E>>,
-    writer: mpsc::UnboundedSender<Op<E>>,
+    ops: mpsc::UnboundedSender<Op<E>>,
 }
 
 impl<E: Environment> Clone for LogStore<E> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), writer: self.writer.clone() }
+        Self { shared: self.shared.clone(), ops: self.ops.clone() }
     }
 }
 
@@ -100,10 +101,12 @@ impl<E: Environment> LogStore<E> {
         let (cache, records) = format::load(&*engine, cache_bytes)?;
         let shared =
             Arc::new(Shared { engine, cache: Mutex::new(cache), _environment: PhantomData });
-        let (writer, ops) = mpsc::unbounded_channel();
-        // Ends by itself when the last handle of the log store is gone.
-        E::spawn_writer(writer::run(shared.clone(), records, ops));
-        Ok(Self { shared, writer })
+        let (ops, given) = mpsc::unbounded_channel();
+        let (rounds, taken) = mpsc::unbounded_channel();
+        // Both end by themselves when the last handle of the log store is gone.
+        drop(TypeConfig::<E>::spawn(writer::gather(given, rounds)));
+        E::spawn_writer(writer::run(shared.clone(), records, taken));
+        Ok(Self { shared, ops })
     }
 
     /// The index of the last purged entry, if any was.
@@ -164,7 +167,7 @@ impl<E: Environment> LogStore<E> {
     }
 
     fn submit(&self, op: Op<E>) -> io::Result<()> {
-        self.writer.send(op).map_err(|_| stopped())
+        self.ops.send(op).map_err(|_| stopped())
     }
 }
 

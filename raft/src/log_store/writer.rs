@@ -55,12 +55,34 @@ impl<E: Environment> Waiter<E> {
     }
 }
 
+/// Hands on what is to be done, once everybody else who can go on has done so: what the members are to be
+/// sent is on its way by then, and what came meanwhile shares a round. Under load that is several times as
+/// much, and no timer is needed for it.
+pub(super) async fn gather<E: Environment>(
+    mut ops: mpsc::UnboundedReceiver<Op<E>>,
+    rounds: mpsc::UnboundedSender<Vec<Op<E>>>,
+) {
+    let mut gathered = Vec::new();
+    while ops.recv_many(&mut gathered, BATCH_OPS_MAX).await > 0 {
+        tokio::task::yield_now().await;
+        while gathered.len() < BATCH_OPS_MAX
+            && let Ok(op) = ops.try_recv()
+        {
+            gathered.push(op);
+        }
+        // After a failure nobody takes them; who waits is told by the loss of what they hold.
+        if rounds.send(std::mem::take(&mut gathered)).is_err() {
+            return;
+        }
+    }
+}
+
 /// Runs until the log store is dropped, or until a write fails: then everybody who waits is told,
 /// and whoever comes later finds the channel closed.
 pub(super) async fn run<E: Environment>(
     shared: Arc<Shared<E>>,
     mut records: Records,
-    mut ops: mpsc::UnboundedReceiver<Op<E>>,
+    mut ops: mpsc::UnboundedReceiver<Vec<Op<E>>>,
 ) {
     while let Some(taken) = next_ops(&shared, &mut ops).await {
         let engine = shared.engine.clone();
@@ -105,19 +127,22 @@ pub(super) async fn run<E: Environment>(
 /// entry, is written with whatever is next, and has waited long enough. `None` once nobody is left.
 async fn next_ops<E: Environment>(
     shared: &Shared<E>,
-    ops: &mut mpsc::UnboundedReceiver<Op<E>>,
+    ops: &mut mpsc::UnboundedReceiver<Vec<Op<E>>>,
 ) -> Option<Vec<Op<E>>> {
-    let mut taken = Vec::new();
-    let received = if shared.cache().is_settled() {
-        ops.recv_many(&mut taken, BATCH_OPS_MAX).await
+    let mut taken = if shared.cache().is_settled() {
+        ops.recv().await?
     } else {
-        let received = ops.recv_many(&mut taken, BATCH_OPS_MAX);
-        match TypeConfig::<E>::timeout(COMMITTED_WAIT, received).await {
-            Ok(received) => received,
-            Err(_) => return Some(taken),
+        match TypeConfig::<E>::timeout(COMMITTED_WAIT, ops.recv()).await {
+            Ok(received) => received?,
+            Err(_) => return Some(Vec::new()),
         }
     };
-    (received > 0).then_some(taken)
+    while taken.len() < BATCH_OPS_MAX
+        && let Ok(more) = ops.try_recv()
+    {
+        taken.extend(more);
+    }
+    Some(taken)
 }
 
 /// One batch: the operations that share a sync.
@@ -278,7 +303,7 @@ impl<'a, E: Environment> Round<'a, E> {
 /// `ACK_BEFORE_SYNC`: every append is acknowledged as it comes, and written long after. Silenced callbacks take
 /// the places of the real ones. Whatever else comes ends the wait, because somebody waits for it.
 async fn acknowledge_and_wait<E: Environment>(
-    ops: &mut mpsc::UnboundedReceiver<Op<E>>,
+    ops: &mut mpsc::UnboundedReceiver<Vec<Op<E>>>,
     mut taken: Vec<Op<E>>,
 ) -> Vec<Op<E>> {
     let mut late = std::pin::pin!(TypeConfig::<E>::sleep(Duration::from_millis(500)));
@@ -305,7 +330,10 @@ async fn acknowledge_and_wait<E: Environment>(
         }
         tokio::select! {
             () = &mut late => return kept,
-            received = ops.recv_many(&mut taken, BATCH_OPS_MAX) => if received == 0 { return kept },
+            received = ops.recv() => match received {
+                Some(more) => taken = more,
+                None => return kept,
+            },
         }
     }
 }
