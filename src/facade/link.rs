@@ -8,7 +8,7 @@ use http::header::{CONNECTION, HeaderName, UPGRADE, VIA};
 use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use pygmy_raft::network::link::{Answer, Link};
+use pygmy_raft::network::link::{Answer, Link, Writes};
 use tokio::time::Instant;
 
 use super::Core;
@@ -108,7 +108,7 @@ async fn connect(core: &Core, address: &str) -> Result<Option<Link>, Lost> {
         return Ok(None);
     }
     let stream = hyper::upgrade::on(response).await.map_err(|error| failed(&error))?;
-    Ok(Some(Link::new(TokioIo::new(stream), frames::REPLY_BYTES_MAX)))
+    Ok(Some(Link::new(TokioIo::new(stream), frames::REPLY_BYTES_MAX, Writes::Gathered)))
 }
 
 /// Sends a request to a member, by frames if it can, and gives its reply, which is whole if it came by

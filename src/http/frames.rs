@@ -20,7 +20,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use pygmy_raft::network::link::{self, Limits};
+use pygmy_raft::network::link::{self, Limits, Writes};
 use pygmy_storage::codec;
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -133,6 +133,7 @@ async fn open(frames: Arc<Shared>, mut request: Request) -> Response {
             calls_max: REQUESTS_MAX,
             call_bytes_max: REQUEST_BYTES_MAX,
             answer_bytes_max: REPLY_BYTES_MAX,
+            writes: Writes::Gathered,
         };
         // A sender that is gone means that the node is.
         let ended = async { drop(ending.wait_for(|ending| *ending).await) };

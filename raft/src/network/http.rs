@@ -26,7 +26,7 @@ use pygmy_storage::codec;
 
 use super::{
     CallError, CallHeader, Refusal, SecretProof, Transport,
-    link::{self, Answer, Limits, Link},
+    link::{self, Answer, Limits, Link, Writes},
     wire::BODY_BYTES_MAX,
 };
 use crate::{
@@ -52,8 +52,12 @@ const KEEPALIVE: Duration = Duration::from_secs(1);
 /// How often it may fail to answer.
 const KEEPALIVE_PROBES: u32 = 3;
 /// Of a connection on which a peer calls.
-const LIMITS: Limits =
-    Limits { calls_max: 1024, call_bytes_max: BODY_BYTES_MAX, answer_bytes_max: BODY_BYTES_MAX };
+const LIMITS: Limits = Limits {
+    calls_max: 1024,
+    call_bytes_max: BODY_BYTES_MAX,
+    answer_bytes_max: BODY_BYTES_MAX,
+    writes: Writes::AtOnce,
+};
 
 /// Calls peers over HTTP. Clones share connections.
 #[derive(Debug, Clone)]
@@ -134,7 +138,7 @@ impl HttpTransport {
         let status = response.status();
         if status == StatusCode::SWITCHING_PROTOCOLS {
             let stream = response.upgrade().await.map_err(failed)?;
-            return Ok(Link::new(stream, BODY_BYTES_MAX));
+            return Ok(Link::new(stream, BODY_BYTES_MAX, Writes::AtOnce));
         }
         let bytes = response.bytes().await.map_err(failed)?;
         Err(match codec::unseal::<Refusal>(&bytes, "a refusal") {

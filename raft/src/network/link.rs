@@ -59,6 +59,18 @@ pub struct Limits {
     pub call_bytes_max: usize,
     /// Bytes of an answer's body. A longer one ends the connection, too.
     pub answer_bytes_max: usize,
+    /// When answers are written.
+    pub writes: Writes,
+}
+
+/// When frames that are to be sent are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// At once: others wait for each of them.
+    AtOnce,
+    /// While other calls are under way, when everybody who can go on has done so, together with what they
+    /// send: where there are many callers, so that one call of the system serves several.
+    Gathered,
 }
 
 /// The caller's end of a connection.
@@ -115,6 +127,7 @@ impl Link {
     pub fn new(
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
         body_bytes_max: usize,
+        writes: Writes,
     ) -> Self {
         let waiting = Arc::new(Waiting {
             calls: Mutex::new(Some(Calls::default())),
@@ -129,7 +142,7 @@ impl Link {
             let ended = tokio::select! {
                 biased;
                 ended = read_answers(input, &ends, body_bytes_max) => ended,
-                ended = write_calls(output, sent, &ends, body_bytes_max) => ended,
+                ended = write_calls(output, sent, &ends, (body_bytes_max, writes)) => ended,
             };
             ends.close();
             if let Err(error) = ended {
@@ -203,14 +216,18 @@ async fn write_calls(
     output: impl AsyncWrite + Unpin,
     mut sent: mpsc::UnboundedReceiver<(u64, Vec<u8>)>,
     waiting: &Waiting,
-    body_bytes_max: usize,
+    (body_bytes_max, writes): (usize, Writes),
 ) -> std::io::Result<()> {
     let mut output = BufWriter::with_capacity(BUFFER_BYTES, output);
     let mut frames = Vec::new();
     loop {
         match timeout(CALLER_IDLE_MAX, sent.recv_many(&mut frames, WRITE_MAX)).await {
             Ok(0) => return Ok(()),
-            Ok(_) => {}
+            Ok(_) => {
+                let under_way = waiting.calls().as_ref().map_or(0, |calls| calls.by_number.len());
+                let others = under_way > frames.len();
+                writes.gather(others, &mut sent, &mut frames).await;
+            }
             Err(_) => {
                 let mut calls = waiting.calls();
                 // A call is on the list before it is sent, so an empty list means that none is coming.
@@ -227,6 +244,26 @@ async fn write_calls(
             output.write_all(&body).await?;
         }
         output.flush().await?;
+    }
+}
+
+impl Writes {
+    /// `others` says whether other calls are under way.
+    async fn gather<T>(
+        self,
+        others: bool,
+        sent: &mut mpsc::UnboundedReceiver<T>,
+        frames: &mut Vec<T>,
+    ) {
+        if self == Self::AtOnce || !others {
+            return;
+        }
+        tokio::task::yield_now().await;
+        while frames.len() < WRITE_MAX
+            && let Ok(frame) = sent.try_recv()
+        {
+            frames.push(frame);
+        }
     }
 }
 
@@ -276,6 +313,8 @@ pub async fn serve(
 ) {
     let (input, output) = tokio::io::split(stream);
     let (replies, answered) = mpsc::unbounded_channel();
+    // A permit for each call in work.
+    let room = Arc::new(Semaphore::new(limits.calls_max));
     let goodbye = async {
         ending.await;
         // Nobody hears it when the connection has ended.
@@ -286,8 +325,8 @@ pub async fn serve(
     // answered when it ends has nobody to be told to.
     let ended = tokio::select! {
         biased;
-        ended = read_calls(input, limits, &replies, answer) => ended,
-        ended = write_answers(output, answered, limits.answer_bytes_max) => ended,
+        ended = read_calls(input, (limits, &room), &replies, answer) => ended,
+        ended = write_answers(output, answered, (limits, &room)) => ended,
         ended = goodbye => ended,
     };
     if let Err(error) = ended {
@@ -297,12 +336,11 @@ pub async fn serve(
 
 async fn read_calls(
     input: impl AsyncRead + Unpin,
-    limits: Limits,
+    (limits, room): (Limits, &Arc<Semaphore>),
     replies: &mpsc::UnboundedSender<Reply>,
     answer: impl Fn(Bytes) -> Option<BoxFuture<'static, Result<Vec<u8>, Vec<u8>>>>,
 ) -> std::io::Result<()> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
-    let room = Arc::new(Semaphore::new(limits.calls_max));
     loop {
         let bytes = match timeout(SERVER_IDLE_MAX, input.read_u32_le()).await {
             Ok(bytes) => bytes?,
@@ -336,13 +374,15 @@ async fn read_calls(
 async fn write_answers(
     output: impl AsyncWrite + Unpin,
     mut answered: mpsc::UnboundedReceiver<Reply>,
-    body_bytes_max: usize,
+    (limits, room): (Limits, &Semaphore),
 ) -> std::io::Result<()> {
     let mut output = BufWriter::with_capacity(BUFFER_BYTES, output);
     let mut replies = Vec::new();
     while answered.recv_many(&mut replies, WRITE_MAX).await > 0 {
+        let others = room.available_permits() < limits.calls_max;
+        limits.writes.gather(others, &mut answered, &mut replies).await;
         for (number, kind, body) in replies.drain(..) {
-            output.write_u32_le(length(&body, body_bytes_max)?).await?;
+            output.write_u32_le(length(&body, limits.answer_bytes_max)?).await?;
             output.write_u64_le(number).await?;
             output.write_u8(kind).await?;
             output.write_all(&body).await?;
@@ -380,8 +420,12 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { calls_max: 1024, call_bytes_max: 1 << 20, answer_bytes_max: 1 << 20 };
+    const LIMITS: Limits = Limits {
+        calls_max: 1024,
+        call_bytes_max: 1 << 20,
+        answer_bytes_max: 1 << 20,
+        writes: Writes::Gathered,
+    };
 
     /// A link whose other end gives every call back, the first byte as its number of milliseconds to take.
     fn echo() -> Link {
@@ -400,7 +444,7 @@ mod tests {
                 Ok(body.to_vec())
             }))
         }));
-        Link::new(near, LIMITS.call_bytes_max)
+        Link::new(near, LIMITS.call_bytes_max, Writes::Gathered)
     }
 
     async fn reply(link: &Link, body: &[u8]) -> Vec<u8> {
@@ -443,7 +487,7 @@ mod tests {
                 Ok(Vec::new())
             }))
         }));
-        let link = Link::new(near, LIMITS.call_bytes_max);
+        let link = Link::new(near, LIMITS.call_bytes_max, Writes::Gathered);
         let calls: Vec<_> = (0..200).map(|n| link.send(vec![n]).unwrap()).collect();
         futures_util::future::join_all(calls).await;
         assert!(begun.lock().unwrap().iter().copied().eq(0..200));
@@ -452,7 +496,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_told_when_the_connection_closes_and_nothing_is_sent_after_it() {
         let (near, far) = tokio::io::duplex(1 << 10);
-        let link = Link::new(near, LIMITS.call_bytes_max);
+        let link = Link::new(near, LIMITS.call_bytes_max, Writes::Gathered);
         let waiting = link.send(b"call".to_vec()).unwrap();
         drop(far);
         assert!(waiting.await.is_none());
