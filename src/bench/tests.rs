@@ -129,8 +129,8 @@ fn tallies_add_up() {
         one.finish();
     }
     other.latency(Duration::from_secs(2));
-    other.fail("409 out_of_stock".into());
-    other.fail("409 out_of_stock".into());
+    other.fail("409 out_of_stock".into(), Duration::from_millis(3));
+    other.fail("409 out_of_stock".into(), Duration::from_millis(3));
     one.add(&other);
     assert_eq!((one.finished(), one.latencies(), one.failed()), (1_000, 1_001, 2));
     assert_eq!(one.quantile(0.5), Duration::from_micros(501));

@@ -400,6 +400,8 @@ async fn item(
     if linearizable
         && inner.reads.is_multiple_of(20)
         && let Some((index, counts)) = back.map(|place| inner.past[place].clone())
+        // Before that the item was not there yet: a store that is only stale would not have it.
+        && counts.stock.contains_key(&id)
     {
         let item = inner.item(id, &counts);
         return reply_with(&node, StatusCode::OK, index, &item);
