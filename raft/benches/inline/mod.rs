@@ -118,5 +118,5 @@ fn log_id(index: u64) -> LogId {
 
 /// A runtime of one thread.
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().build().unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
