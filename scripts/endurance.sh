@@ -8,6 +8,7 @@
 # It takes over this checkout's cluster: it begins with `make cluster-reset` and ends with it. Every
 # figure is printed as it is measured. It fills the store with single orders at full load, for a quarter of an
 # hour or longer, and tells what snapshots and purges cost meanwhile and whether anybody stood for election.
+# Machines are not equally fast for an hour: what is compared is measured in turns, or in the seconds of one run.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -18,7 +19,7 @@ FILL_SECONDS=${FILL_SECONDS:-300}
 RUNS=${RUNS:-3}
 URL=http://127.0.0.1:8101
 BIN="${CARGO_TARGET_DIR:-target}/release/pygmy"
-cargo build --release --bin pygmy
+cargo build --release --package pygmy --package pygmy-peers --bin pygmy --bin pygmy-peers
 export PYGMY_BIN="$BIN" # cluster.sh need not build at every start
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -30,12 +31,13 @@ field() { grep -o "\"$1\":[0-9.]*" | tail -1 | cut -d: -f2; }
 
 bench() { "$BIN" bench --direct --url "$URL" --json "$@"; }
 
-# The median of RUNS runs: orders a second of 64 clients.
-buys() {
-    local run
-    for ((run = 0; run < RUNS; run++)); do
-        bench --mix buy --seconds 8 | tail -1 | field orders_per_second
-    done | sort -n | sed -n "$(((RUNS + 1) / 2))p"
+# Orders a second of 64 clients: of the store here, and of an empty one of the same kind, which comes and goes.
+buys() { bench --mix buy --seconds 8 --no-prepare | tail -1 | field orders_per_second; }
+
+buys_of_empty() {
+    "${BIN%/*}/pygmy-peers" --bin "$BIN" --phases buy-64 --rounds 1 --seconds 8 \
+        --out "$work/empty" >/dev/null 2>&1
+    grep '"phase":"buy-64"' "$work/empty" | field per_second
 }
 
 # Orders in the store: the number of one that is placed now.
@@ -65,10 +67,50 @@ term() { "$BIN" cluster status --json --url "$URL" | tr -d ' \n' | field term; }
 
 median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { if (b > 0) printf "%.2f", a / b; else printf "-" }'; }
+
+# A line for each second of a run, as it ends: the time, orders, the 99th percentile in microseconds.
+seconds() {
+    local line
+    while IFS= read -r line; do
+        printf '%(%s)T %s\n' -1 "$line"
+    done | sed -nE 's/^([0-9]+) .*"p99":([0-9]+).*"operations":([0-9]+),"second".*/\1 \3 \2/p'
+}
+
+# When any node built a snapshot or purged its log for it, "FROM TO" in seconds. The log is purged in strides for some
+# seconds after a snapshot.
+snapshots() {
+    local node line
+    for node in node1 node2 node3; do
+        grep -hE '"?(building|built) a snapshot' "run/$node/log" | while read -r line; do
+            printf '%s %s\n' "$(date -d "${line%% *}" +%s)" "$(grep -oE 'building|built' <<<"$line")"
+        done | awk '$2 == "building" { from = $1 } $2 == "built" { print from, $1 + 10 }'
+    done
+}
+
+# around_snapshots FILE: the seconds with a snapshot beside those without.
+around_snapshots() {
+    local part
+    snapshots >"$work/snapshots"
+    awk -v with="$work/with" -v without="$work/without" '
+        BEGIN { printf "" >with; printf "" >without }
+        FILENAME == ARGV[1] { from[++n] = $1; to[n] = $2; next }
+        { file = without; for (i = 1; i <= n; i++) if ($1 >= from[i] && $1 <= to[i]) file = with; print >file }
+    ' "$work/snapshots" "$1"
+    for part in with without; do
+        rate[$part]=$(cut -d' ' -f2 "$work/$part" | median)
+        tail[$part]=$(cut -d' ' -f3 "$work/$part" | median)
+    done
+    printf '%d s with a snapshot or purge: %s of the orders/s and %s of the p99 of the other seconds' \
+        "$(wc -l <"$work/with")" "$(ratio "${rate[with]}" "${rate[without]}")" \
+        "$(ratio "${tail[with]}" "${tail[without]}")"
+}
+declare -A rate tail
+
 # dents FILE: what the seconds of a run were like, and the slowest ten of them in a row.
 dents() {
     local rate p99
-    sed -nE 's/.*"p99":([0-9]+).*"operations":([0-9]+),"second".*/\2 \1/p' "$1" >"$work/seconds"
+    cut -d' ' -f2,3 "$1" >"$work/seconds"
     rate=$(cut -d' ' -f1 "$work/seconds" | median)
     p99=$(cut -d' ' -f2 "$work/seconds" | median)
     awk -v rate="$rate" -v p99="$p99" -v window=10 '
@@ -84,19 +126,23 @@ dents() {
 
 scripts/cluster.sh reset >/dev/null
 scripts/cluster.sh up >/dev/null
-empty=$(buys)
-say "an empty store: $empty orders/s"
+bench --mix buy --seconds 1 >/dev/null # the items
 
 say "filling up to $ORDERS orders, one by one, by 64 clients; term $(term)"
 count=$(orders)
 while ((count < ORDERS)); do
-    bench --mix buy --seconds "$FILL_SECONDS" --no-prepare >"$work/fill"
+    bench --mix buy --seconds "$FILL_SECONDS" --no-prepare | seconds >"$work/fill"
     count=$(orders)
-    say "$count orders, term $(term), $(dents "$work/fill")"
+    say "$count orders, term $(term), $(dents "$work/fill"); $(around_snapshots "$work/fill")"
 done
-full=$(buys)
-say "with $(orders) orders: $full orders/s, $(awk -v a="$full" -v b="$empty" \
-    'BEGIN { printf "%.2f", a / b }') of the empty store"
+for ((run = 0; run < RUNS; run++)); do
+    full=$(buys)
+    # Aside, so that it does not share the machine; it comes back below.
+    scripts/cluster.sh down >/dev/null
+    empty=$(buys_of_empty)
+    scripts/cluster.sh up >/dev/null
+    say "a store with $count orders: $full orders/s, an empty one: $empty, $(ratio "$full" "$empty")"
+done
 say "a node holds $(disk) MB on disk, $(memory) MB in memory"
 say "a killed follower serves again after $(start_of node2) s"
 
@@ -110,8 +156,9 @@ while ((count - from < ENTRIES)); do
 done
 say "node3 is down, $((count - from)) orders went by"
 before=$(bench --mix buy --seconds 8 | tail -1 | field orders_per_second)
-bench --mix buy --seconds 60 --no-prepare >"$work/during" &
+bench --mix buy --seconds 90 --no-prepare | seconds >"$work/during" &
 load=$!
+level=0
 start=$(date +%s.%N)
 scripts/cluster.sh start node3 >/dev/null
 say "node3 runs again after $(seconds_since "$start") s"
@@ -119,12 +166,17 @@ while kill -0 "$load" 2>/dev/null; do
     lag=$(member node3 lag)
     if [[ -n $lag ]] && ((lag < 1000)); then
         say "node3 is level (lag $lag) after $(seconds_since "$start") s"
+        level=$(date +%s)
         break
     fi
     sleep 0.5
 done
 wait "$load"
-say "orders/s with two nodes before: $before; while node3 caught up and after, second by second:"
-grep -o '"operations":[0-9]*,"second"' "$work/during" | grep -o '[0-9]*' | tr '\n' ' '
+# Three nodes that are level are the rule: what the way there costs is counted against them.
+catching_up=$(awk -v level="$level" '$1 <= level { print $2 }' "$work/during" | median)
+after=$(awk -v level="$level" '$1 > level + 1 { print $2 }' "$work/during" | median)
+say "orders/s with two nodes before: $before; while node3 caught up: $catching_up; with three nodes after: \
+$after, so $(ratio "$catching_up" "$after") of that; second by second:"
+cut -d' ' -f2 "$work/during" | tr '\n' ' '
 echo
 scripts/cluster.sh reset >/dev/null

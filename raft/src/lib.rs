@@ -6,6 +6,7 @@
 //! [`node`] is one member.
 
 pub mod changes;
+mod gather;
 pub mod identity;
 pub mod log_store;
 pub mod network;

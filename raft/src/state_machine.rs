@@ -48,6 +48,14 @@ use crate::{
 /// Entries after which the state is published and clients are answered, within one apply.
 const PUBLISH_EVERY: usize = 256;
 
+/// How much longer each work behind the apply rests than it works, so that those who are served notice
+/// little of it. Members of one machine write their checkpoints and build their snapshots at about the same
+/// time; a few of them together take what one may. A checkpoint must keep up with the load, and a
+/// member that installs a snapshot is missed meanwhile.
+const CHECKPOINT_RESTS: u32 = 2;
+const SNAPSHOT_RESTS: u32 = 4;
+const INSTALL_RESTS: u32 = 1;
+
 /// When to write a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckpointPolicy {
@@ -319,7 +327,8 @@ impl<E: Environment> StateMachine<E> {
             };
             let write = move || {
                 let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-                store.checkpoint(&state, &dirty).map_err(io::Error::from)
+                let mut rest = E::rests(CHECKPOINT_RESTS);
+                store.checkpoint(&state, &dirty, &mut rest).map_err(io::Error::from)
             };
             let result = match synced {
                 Ok(()) => E::blocking(write).await,
@@ -415,7 +424,7 @@ impl<E: Environment> RaftStateMachine<TypeConfig<E>> for StateMachine<E> {
         let install = move || {
             let file = snapshot.into_volume(&volume)?;
             let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            store.install(&file)
+            store.install(&file, &mut E::rests(INSTALL_RESTS))
         };
         let view = E::blocking(install).await?;
         let (last_applied, membership) = decode_raft(view.state.raft())?;
@@ -509,9 +518,12 @@ impl<E: Environment> RaftSnapshotBuilder<TypeConfig<E>> for SnapshotBuilder<E> {
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let (volume, view) = (self.volume.clone(), self.view.clone());
         let meta = snapshot_meta(view.state.raft())?;
+        tracing::info!(index = ?meta.last_log_id.map(|id| id.index), "building a snapshot");
         let built = {
             let volume = volume.clone();
-            E::blocking(move || store::build_snapshot(&*volume, &view, &mut E::rests())).await
+            let build =
+                move || store::build_snapshot(&*volume, &view, &mut E::rests(SNAPSHOT_RESTS));
+            E::blocking(build).await
         };
         let (name, bytes) = built?;
         tracing::info!(index = ?meta.last_log_id.map(|id| id.index), bytes, "built a snapshot");

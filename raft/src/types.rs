@@ -43,9 +43,9 @@ pub trait Environment: fmt::Debug + Send + Sync + 'static {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + Send;
 
-    /// What work that nobody waits for does now and then, within [`blocking`](Self::blocking): rests for some
-    /// times as long as it has worked, so that others get the processor and the disk.
-    fn rests() -> impl FnMut() + Send + 'static;
+    /// What work that nobody waits for does now and then, within [`blocking`](Self::blocking): rests for
+    /// `times` as long as it has worked, so that others get the processor and the disk.
+    fn rests(times: u32) -> impl FnMut() + Send + 'static;
 
     /// The wall clock in milliseconds since the Unix epoch, for stamping log time.
     fn clock_ms() -> u64;
@@ -54,9 +54,6 @@ pub trait Environment: fmt::Debug + Send + Sync + 'static {
     fn random_bytes() -> [u8; 16];
 }
 
-/// How much longer work that nobody waits for rests than it works. Members of one machine build their
-/// snapshots at about the same time, so that a few of them together take what one may.
-const REST_FACTOR: u32 = 4;
 /// The longest rest.
 const REST_MAX: Duration = Duration::from_millis(200);
 
@@ -88,10 +85,10 @@ impl Environment for Tokio {
         work()
     }
 
-    fn rests() -> impl FnMut() + Send + 'static {
+    fn rests(times: u32) -> impl FnMut() + Send + 'static {
         let mut since = Instant::now();
         move || {
-            std::thread::sleep((since.elapsed() * REST_FACTOR).min(REST_MAX));
+            std::thread::sleep((since.elapsed() * times).min(REST_MAX));
             since = Instant::now();
         }
     }

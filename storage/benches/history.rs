@@ -72,7 +72,8 @@ fn fill(volume: Arc<dyn Volume>) -> View {
         let command = Command::PlaceOrders(PlaceOrders { orders: orders.collect() });
         run(&mut working, &mut dirty, placed * PACE_MS, command);
         if (placed + BATCH).is_multiple_of(CHECKPOINT_ORDERS) {
-            let packed = store.checkpoint(working.state(), &dirty).expect("a checkpoint");
+            let packed =
+                store.checkpoint(working.state(), &dirty, &mut || ()).expect("a checkpoint");
             dirty.clear();
             working.forget_packed(packed);
         }

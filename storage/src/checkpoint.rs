@@ -137,7 +137,7 @@ impl Dirty {
 
 /// Writes what changed since the last checkpoint and syncs. `packed` is what the last checkpoint
 /// returned; the new value is returned. Changes are deleted below the chunk `changes_from` only.
-/// `index` takes in the chunks that were completed before it is.
+/// `index` takes in the chunks that were completed before it is. Rests after each piece.
 pub fn write(
     engine: &dyn Engine,
     state: &State,
@@ -145,26 +145,26 @@ pub fn write(
     packed: Packed,
     index: &ChunkIndex,
     changes_from: u64,
+    rest: &mut dyn FnMut(),
 ) -> Result<Packed> {
-    let mut batch = Batch::default();
+    let mut pieces = Pieces { engine, batch: Batch::default(), pages: 0, rest };
     for &page in &dirty.items {
-        put_page(engine, &mut batch, Key::ItemPage(page), item_page(state, page).as_ref())?;
+        pieces.page(Key::ItemPage(page), item_page(state, page).as_ref())?;
     }
     for &page in &dirty.reservations {
-        let rows = reservation_page(state, page);
-        put_page(engine, &mut batch, Key::ReservationPage(page), rows.as_ref())?;
+        pieces.page(Key::ReservationPage(page), reservation_page(state, page).as_ref())?;
     }
-    pack(engine, &mut batch, &state.orders, packed.orders, Key::Orders)?;
-    pack(engine, &mut batch, &state.ledger, packed.ledger, Key::Ledger)?;
-    pack(engine, &mut batch, &state.cancellations, packed.cancellations, Key::Cancellations)?;
+    pieces.pack(&state.orders, packed.orders, Key::Orders)?;
+    pieces.pack(&state.ledger, packed.ledger, Key::Ledger)?;
+    pieces.pack(&state.cancellations, packed.cancellations, Key::Cancellations)?;
     // Of these, chunks may have been forgotten whole since: before or after they were packed.
-    let first_chunk = state.keys.base() / CHUNK_ROWS;
-    delete_chunks(engine, &mut batch, first_chunk, Key::Keys)?;
+    pieces.delete_chunks(state.keys.base() / CHUNK_ROWS, Key::Keys)?;
     let changes_begin = state.changes.first_chunk();
-    delete_chunks(engine, &mut batch, changes_from.min(changes_begin), Key::Changes)?;
+    pieces.delete_chunks(changes_from.min(changes_begin), Key::Changes)?;
     let unpacked = packed.changes.max(changes_begin * CHUNK_ROWS);
-    pack(engine, &mut batch, &state.changes.rows, unpacked, Key::Changes)?;
-    pack(engine, &mut batch, &state.keys, packed.keys.max(state.keys.base()), Key::Keys)?;
+    pieces.pack(&state.changes.rows, unpacked, Key::Changes)?;
+    pieces.pack(&state.keys, packed.keys.max(state.keys.base()), Key::Keys)?;
+    let mut batch = pieces.batch;
     let completed = index.complete(&mut batch, state)?;
     blob::put(engine, &mut batch, Key::Meta, &codec::encode(&Meta::of(state)))?;
     engine.write(batch)?;
@@ -183,49 +183,60 @@ fn all_packed(state: &State) -> Packed {
     }
 }
 
-fn put_page<T: Serialize>(
-    engine: &dyn Engine,
-    batch: &mut Batch,
-    key: Key,
-    page: Option<&T>,
-) -> Result<()> {
-    match page {
-        None => blob::delete(engine, batch, key),
-        Some(page) => blob::put(engine, batch, key, &codec::encode(page)),
-    }
+/// Pages that are written between two rests.
+const PAGES: usize = 32;
+
+/// The batch of a checkpoint, as it grows.
+struct Pieces<'a> {
+    engine: &'a dyn Engine,
+    batch: Batch,
+    /// Pages since the last rest.
+    pages: usize,
+    rest: &'a mut dyn FnMut(),
 }
 
-fn pack<T: Serialize>(
-    engine: &dyn Engine,
-    batch: &mut Batch,
-    sequence: &Sequence<T>,
-    packed: u64,
-    key: impl Fn(u64) -> Key,
-) -> Result<()> {
-    if packed == sequence.next() {
-        return Ok(());
+impl Pieces<'_> {
+    fn page<T: Serialize>(&mut self, key: Key, page: Option<&T>) -> Result<()> {
+        self.pages += 1;
+        if self.pages >= PAGES {
+            self.pages = 0;
+            (self.rest)();
+        }
+        match page {
+            None => blob::delete(self.engine, &mut self.batch, key),
+            Some(page) => blob::put(self.engine, &mut self.batch, key, &codec::encode(page)),
+        }
     }
-    for number in sequence.chunks_from(packed) {
-        blob::put(engine, batch, key(number), &codec::pack(&sequence.chunk(number))?)?;
-    }
-    Ok(())
-}
 
-/// Deletes the chunks below one, whose numbers have no gaps.
-fn delete_chunks(
-    engine: &dyn Engine,
-    batch: &mut Batch,
-    below: u64,
-    key: impl Fn(u64) -> Key,
-) -> Result<()> {
-    let Some((first, _)) = engine.scan(&key(0).family()).next().transpose()? else { return Ok(()) };
-    let Some((oldest, _)) = Key::decode(&first) else {
-        return Err(Error::corrupt("a key of the state database", format!("{first:?}")));
-    };
-    for chunk in oldest.number()..below {
-        blob::delete(engine, batch, key(chunk))?;
+    fn pack<T: Serialize>(
+        &mut self,
+        sequence: &Sequence<T>,
+        packed: u64,
+        key: impl Fn(u64) -> Key,
+    ) -> Result<()> {
+        if packed == sequence.next() {
+            return Ok(());
+        }
+        for number in sequence.chunks_from(packed) {
+            let bytes = codec::pack(&sequence.chunk(number))?;
+            blob::put(self.engine, &mut self.batch, key(number), &bytes)?;
+            (self.rest)();
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Deletes the chunks below one, whose numbers have no gaps.
+    fn delete_chunks(&mut self, below: u64, key: impl Fn(u64) -> Key) -> Result<()> {
+        let oldest = self.engine.scan(&key(0).family()).next().transpose()?;
+        let Some((first, _)) = oldest else { return Ok(()) };
+        let Some((oldest, _)) = Key::decode(&first) else {
+            return Err(Error::corrupt("a key of the state database", format!("{first:?}")));
+        };
+        for chunk in oldest.number()..below {
+            blob::delete(self.engine, &mut self.batch, key(chunk))?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads the newest checkpoint. `None` when the engine holds none: it is new, or an import into it

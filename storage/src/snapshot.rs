@@ -275,8 +275,8 @@ pub fn verify(input: &mut dyn Read) -> Result<Header> {
 }
 
 /// Fills a new, empty engine from a snapshot. The meta record is written last, after the whole file
-/// was checked, so that an engine with a meta record is whole.
-pub fn import(input: &mut dyn Read, engine: &dyn Engine) -> Result<()> {
+/// was checked, so that an engine with a meta record is whole. Rests after each batch.
+pub fn import(input: &mut dyn Read, engine: &dyn Engine, rest: &mut dyn FnMut()) -> Result<()> {
     let mut reader = FrameReader::new(input)?;
     let mut meta = None;
     let mut batch = Batch::default();
@@ -287,6 +287,7 @@ pub fn import(input: &mut dyn Read, engine: &dyn Engine) -> Result<()> {
                 blob::put(engine, &mut batch, key, &bytes)?;
                 if batch.bytes() >= IMPORT_BATCH_BYTES {
                     engine.write(std::mem::take(&mut batch))?;
+                    rest();
                 }
             }
             Frame::End => break,

@@ -79,7 +79,7 @@ impl StateStore {
 
         let generation = newest + 1;
         for name in snapshots(&*volume)?.into_iter().rev() {
-            match import(&*volume, generation, &name) {
+            match import(&*volume, generation, &name, &mut || ()) {
                 Ok((history, state, packed)) => {
                     let (store, view) = Self::of(volume, generation, history, state, packed);
                     return Ok((store, view, Origin::Snapshot { damage }));
@@ -114,17 +114,24 @@ impl StateStore {
     }
 
     /// Writes a checkpoint of a state; `dirty` is what changed since the last one. What the state
-    /// has forgotten of the changes is deleted, unless a view that is older is pinned.
-    pub fn checkpoint(&mut self, state: &State, dirty: &Dirty) -> Result<Packed> {
+    /// has forgotten of the changes is deleted, unless a view that is older is pinned. Rests after each piece.
+    pub fn checkpoint(
+        &mut self,
+        state: &State,
+        dirty: &Dirty,
+        rest: &mut dyn FnMut(),
+    ) -> Result<Packed> {
         let changes_from = self.history.give_up_changes(state.changes.first_chunk());
         let (engine, index) = (&**self.history.engine(), self.history.index());
-        self.packed = checkpoint::write(engine, state, dirty, self.packed, index, changes_from)?;
+        let packed = self.packed;
+        self.packed = checkpoint::write(engine, state, dirty, packed, index, changes_from, rest)?;
         Ok(self.packed)
     }
 
     /// Replaces the whole state by a committed snapshot file of the volume, which becomes the newest
-    /// snapshot; nothing of what was there is merged. The file is checked before anything changes.
-    pub fn install(&mut self, file: &str) -> Result<View> {
+    /// snapshot; nothing of what was there is merged. The file is checked before anything changes. Rests after
+    /// each piece.
+    pub fn install(&mut self, file: &str, rest: &mut dyn FnMut()) -> Result<View> {
         let (mut input, _) = self.volume.open_file(file)?;
         let header = snapshot::verify(&mut input)?;
         let name = snapshot_name(header.applied);
@@ -132,7 +139,7 @@ impl StateStore {
             self.volume.rename_file(file, &name)?;
         }
         remove_snapshots_except(&*self.volume, &name)?;
-        let (history, state, packed) = import(&*self.volume, self.generation + 1, &name)?;
+        let (history, state, packed) = import(&*self.volume, self.generation + 1, &name, rest)?;
         let old = engine_name(self.generation);
         self.generation += 1;
         self.history = history.clone();
@@ -221,12 +228,18 @@ fn load(engine: Arc<dyn Engine>) -> Result<Option<Loaded>> {
     Ok(Some((Arc::new(History::open(engine, packed)?), state, packed)))
 }
 
-fn import(volume: &dyn Volume, generation: u64, file: &str) -> Result<Loaded> {
+fn import(
+    volume: &dyn Volume,
+    generation: u64,
+    file: &str,
+    rest: &mut dyn FnMut(),
+) -> Result<Loaded> {
     let name = engine_name(generation);
     volume.remove_engine(&name)?;
     let engine = volume.open_engine(&name)?;
     let (mut input, _) = volume.open_file(file)?;
-    snapshot::import(&mut std::io::BufReader::with_capacity(1 << 18, &mut input), &*engine)?;
+    let mut input = std::io::BufReader::with_capacity(1 << 18, &mut input);
+    snapshot::import(&mut input, &*engine, rest)?;
     load(engine)?.ok_or_else(|| Error::corrupt(file, "what was imported is not there"))
 }
 

@@ -146,7 +146,7 @@ impl Shop {
     }
 
     fn checkpoint(&mut self) {
-        let packed = self.store.checkpoint(self.working.state(), &self.dirty).unwrap();
+        let packed = self.store.checkpoint(self.working.state(), &self.dirty, &mut || ()).unwrap();
         self.dirty.clear();
         self.working.forget_packed(packed);
     }
@@ -169,7 +169,7 @@ impl Shop {
 
     fn install_own_snapshot(&mut self) {
         let (file, _) = store::build_snapshot(&*self.volume, &self.view(), &mut || {}).unwrap();
-        let view = self.store.install(&file).unwrap();
+        let view = self.store.install(&file, &mut || ()).unwrap();
         (self.working, self.history) = (Working::new(view.state), view.history);
         self.dirty.clear();
     }

@@ -46,7 +46,7 @@ impl Environment for Inline {
         work()
     }
 
-    fn rests() -> impl FnMut() + Send + 'static {
+    fn rests(_times: u32) -> impl FnMut() + Send + 'static {
         || {}
     }
 

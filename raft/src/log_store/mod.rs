@@ -104,7 +104,7 @@ impl<E: Environment> LogStore<E> {
         let (ops, given) = mpsc::unbounded_channel();
         let (rounds, taken) = mpsc::unbounded_channel();
         // Both end by themselves when the last handle of the log store is gone.
-        drop(TypeConfig::<E>::spawn(writer::gather(given, rounds)));
+        drop(TypeConfig::<E>::spawn(writer::hand_on(given, rounds)));
         E::spawn_writer(writer::run(shared.clone(), records, taken));
         Ok(Self { shared, ops })
     }

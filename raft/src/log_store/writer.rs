@@ -15,6 +15,7 @@ use super::{
     format::{self, RECORD_BYTES, Records, entry_bytes},
 };
 use crate::{
+    gather::gather,
     sabotage,
     types::{
         Environment, TypeConfig,
@@ -56,20 +57,14 @@ impl<E: Environment> Waiter<E> {
 }
 
 /// Hands on what is to be done, once everybody else who can go on has done so: what the members are to be
-/// sent is on its way by then, and what came meanwhile shares a round. Under load that is several times as
-/// much, and no timer is needed for it.
-pub(super) async fn gather<E: Environment>(
+/// sent is on its way by then, and what came meanwhile shares a round.
+pub(super) async fn hand_on<E: Environment>(
     mut ops: mpsc::UnboundedReceiver<Op<E>>,
     rounds: mpsc::UnboundedSender<Vec<Op<E>>>,
 ) {
     let mut gathered = Vec::new();
     while ops.recv_many(&mut gathered, BATCH_OPS_MAX).await > 0 {
-        tokio::task::yield_now().await;
-        while gathered.len() < BATCH_OPS_MAX
-            && let Ok(op) = ops.try_recv()
-        {
-            gathered.push(op);
-        }
+        gather(&mut gathered, BATCH_OPS_MAX, || ops.try_recv().ok()).await;
         // After a failure nobody takes them; who waits is told by the loss of what they hold.
         if rounds.send(std::mem::take(&mut gathered)).is_err() {
             return;

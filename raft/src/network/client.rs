@@ -18,11 +18,13 @@ use openraft::{
         VoteResponse,
     },
     storage::Snapshot as OpenraftSnapshot,
+    type_config::TypeConfigExt,
 };
 use pygmy_storage::codec;
 
 use super::{
     CallError, Transport,
+    notices::{Notices, paced},
     wire::{PeerRequest, PeerResponse, SNAPSHOT_CHUNK_BYTES, SnapshotChunk},
 };
 use crate::{
@@ -40,6 +42,11 @@ const APPEND_TIMEOUT: Duration = Duration::from_millis(500);
 /// Appends to one member that are under way at once. Beyond a few they only get smaller: what waits
 /// meanwhile makes one larger batch.
 const APPENDS_UNDER_WAY: usize = 2;
+/// A member that lacks so many committed entries catches up with rests, and with one append at a time, so that
+/// those who are served notice less of it: on one machine with the others it would take a processor to itself.
+/// It rests for a half of the time that it works.
+const FAR_BEHIND_ENTRIES: u64 = 20_000;
+const CATCH_UP_REST: u32 = 2;
 /// How long one chunk of a snapshot may take: the last one includes the install.
 const SNAPSHOT_CHUNK_TIMEOUT: Duration = Duration::from_secs(20);
 const SNAPSHOT_INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
@@ -48,13 +55,14 @@ const SNAPSHOT_INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
 pub struct PeerNetworkFactory<E, T> {
     transport: T,
     credentials: Arc<Credentials>,
+    notices: Notices,
     _environment: PhantomData<fn() -> E>,
 }
 
 impl<E: Environment, T: Transport> PeerNetworkFactory<E, T> {
-    /// Calls over a transport, with a node's credentials.
-    pub fn new(transport: T, credentials: Arc<Credentials>) -> Self {
-        Self { transport, credentials, _environment: PhantomData }
+    /// Calls over a transport, with a node's credentials. What is held back is let go by `notices`.
+    pub(crate) fn new(transport: T, credentials: Arc<Credentials>, notices: Notices) -> Self {
+        Self { transport, credentials, notices, _environment: PhantomData }
     }
 }
 
@@ -68,6 +76,8 @@ impl<E: Environment, T: Transport> RaftNetworkFactory<TypeConfig<E>> for PeerNet
             target,
             address: node.peer.clone(),
             append_timeout_min: APPEND_TIMEOUT,
+            notices: self.notices.clone(),
+            turn: tokio::sync::Mutex::new(()),
             _environment: PhantomData,
         }
     }
@@ -87,6 +97,9 @@ pub struct PeerNetwork<E, T> {
     address: String,
     /// The shortest time that an append may take, whatever openraft would give it.
     append_timeout_min: Duration,
+    notices: Notices,
+    /// Appends begin in turn.
+    turn: tokio::sync::Mutex<()>,
     _environment: PhantomData<fn() -> E>,
 }
 
@@ -154,7 +167,18 @@ impl<E: Environment, T: Transport> PeerNetwork<E, T> {
         Box::pin(async move {
             let before = rpc.prev_log_id;
             let last = rpc.entries.last().map(|entry| entry.log_id).or(before);
-            match self.append(rpc, timeout).await {
+            let turn = self.turn.lock().await;
+            let result = if is_far_behind(&rpc) {
+                let began = TypeConfig::<E>::now();
+                let result = self.append(rpc, timeout).await;
+                TypeConfig::<E>::sleep((TypeConfig::<E>::now() - began) / CATCH_UP_REST).await;
+                drop(turn);
+                result
+            } else {
+                drop(turn);
+                self.append(rpc, timeout).await
+            };
+            match result {
                 Ok(response) => {
                     let partly = matches!(
                         &response,
@@ -241,6 +265,13 @@ impl<E: Environment, T: Transport> PeerNetwork<E, T> {
     }
 }
 
+/// Whether the member lacks many entries that others have committed even when it has these.
+fn is_far_behind<E: Environment>(append: &AppendEntriesRequest<TypeConfig<E>>) -> bool {
+    let Some(last) = append.entries.last() else { return false };
+    let committed = append.leader_commit.map_or(0, |id| id.index);
+    committed.saturating_sub(last.log_id.index) > FAR_BEHIND_ENTRIES
+}
+
 /// The results of a row of appends.
 type Appended<'s, E> = BoxStream<'s, AppendResult<E>>;
 type AppendResult<E> = Result<StreamAppendResult<TypeConfig<E>>, RPCError<TypeConfig<E>>>;
@@ -265,17 +296,11 @@ impl<E: Environment, T: Transport> RaftNetworkV2<TypeConfig<E>> for PeerNetwork<
         S: Stream<Item = AppendEntriesRequest<TypeConfig<E>>> + OptionalSend + Unpin + 'static,
     {
         let (network, timeout): (&'s Self, _) = (self, option.soft_ttl());
-        let paced = input.then(|rpc| async move {
-            // One that only says what is committed waits until those who wait for a commit here have their
-            // answers.
-            if rpc.entries.is_empty() {
-                tokio::task::yield_now().await;
-            }
-            rpc
-        });
-        // Some are under way at once, and answered in order.
-        let sent =
-            paced.map(move |rpc| network.append_of_row(rpc, timeout)).buffered(APPENDS_UNDER_WAY);
+        // Some are under way at once, and answered in order. openraft needs no answer for each: what one
+        // confirms, it confirms of all before it.
+        let sent = paced(input, self.notices.clone())
+            .map(move |rpc| network.append_of_row(rpc, timeout))
+            .buffered(APPENDS_UNDER_WAY);
         let row = stream::unfold(Some((Box::pin(sent), None)), move |state| async move {
             let (mut sent, confirmed) = state?;
             let (result, goes_on) = sent.next().await?;

@@ -28,6 +28,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use crate::gather::gather;
+
 /// How long a connection is kept that nobody uses. The caller closes first, so that no call meets a
 /// connection that is about to be closed.
 const CALLER_IDLE_MAX: Duration = Duration::from_secs(30);
@@ -258,12 +260,7 @@ impl Writes {
         if self == Self::AtOnce || !others {
             return;
         }
-        tokio::task::yield_now().await;
-        while frames.len() < WRITE_MAX
-            && let Ok(frame) = sent.try_recv()
-        {
-            frames.push(frame);
-        }
+        gather(frames, WRITE_MAX, || sent.try_recv().ok()).await;
     }
 }
 

@@ -7,6 +7,7 @@
 pub(crate) mod client;
 pub mod http;
 pub mod link;
+pub(crate) mod notices;
 pub mod wire;
 
 use std::{future::Future, time::Duration};

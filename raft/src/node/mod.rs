@@ -34,7 +34,7 @@ pub use self::{
 use crate::{
     identity::Credentials,
     log_store::{LogStats, LogStore},
-    network::Transport,
+    network::{Transport, notices::Notices},
     state_machine::{CheckpointPolicy, Published, StateMachine},
     types::{Environment, Member, NodeId, TypeConfig},
 };
@@ -91,6 +91,7 @@ pub struct Node<E: Environment, T: Transport> {
     raft: Raft<TypeConfig<E>, StateMachine<E>>,
     log: LogStore<E>,
     published: Arc<Published>,
+    notices: Notices,
     transport: T,
     started: InstantOf<TypeConfig<E>>,
     /// Milliseconds after `started` at which a leader was last heard from, plus one; 0 for never.

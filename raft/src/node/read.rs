@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Node, millis};
 use crate::{
+    gather::gather,
     log_store::Promised,
     network::{
         Transport,
@@ -105,7 +106,12 @@ impl<E: Environment, T: Transport> Node<E, T> {
                     Err(ReadError::TooStale { staleness_ms })
                 }
             },
-            Freshness::AtIndex(index) => self.wait_for(index, deadline).await,
+            Freshness::AtIndex(index) => {
+                if self.view().index() < index {
+                    self.ask_for_what_is_committed();
+                }
+                self.wait_for(index, deadline).await
+            }
             Freshness::Linearizable if sabotage::active(sabotage::NO_READ_INDEX) => Ok(self.view()),
             Freshness::Linearizable => self.read_linearizable(deadline).await,
         }
@@ -132,6 +138,13 @@ impl<E: Environment, T: Transport> Node<E, T> {
                 return Err(ReadError::NoLeader);
             }
         }
+    }
+
+    /// Has the leader say what is committed, if it leads elsewhere: it does when it is asked for an index.
+    /// Nobody waits for this one, and a full queue means that others ask.
+    fn ask_for_what_is_committed(&self) {
+        let (waiter, _) = oneshot::channel();
+        drop(self.read_index.try_send(waiter));
     }
 
     async fn wait_for(&self, index: u64, deadline: Duration) -> Result<Arc<View>, ReadError> {
@@ -260,6 +273,8 @@ impl<E: Environment, T: Transport> Node<E, T> {
         from: NodeId,
         vote: Vote,
     ) -> Result<u64, NotLeader> {
+        // It must apply that far before it can answer.
+        self.notices.hurry();
         if let Some(index) = self.read_index_with(from, vote) {
             return Ok(index);
         }
@@ -312,6 +327,8 @@ pub(super) async fn run_rounds<E: Environment, T: Transport>(
 ) {
     let mut waiting = Vec::new();
     while reads.recv_many(&mut waiting, ROUND_READS_MAX).await > 0 {
+        // One round is enough for all of them.
+        gather(&mut waiting, ROUND_READS_MAX, || reads.try_recv().ok()).await;
         let Some(node) = node.upgrade() else { return };
         let result = node.read_index_round().await;
         for waiter in waiting.drain(..) {

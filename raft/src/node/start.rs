@@ -18,7 +18,7 @@ use super::{Node, Settings, bootstrap, membership, read, service, upkeep, write}
 use crate::{
     identity::{Credentials, Identity},
     log_store::LogStore,
-    network::{PeerNetworkFactory, SecretProof, Transport},
+    network::{PeerNetworkFactory, SecretProof, Transport, notices::Notices},
     sabotage,
     state_machine::StateMachine,
     types::{Environment, NodeId, TypeConfig},
@@ -139,7 +139,9 @@ impl<E: Environment, T: Transport> Node<E, T> {
         let proof = SecretProof::new(&settings.cluster_name, &settings.secret);
         let credentials = Credentials::new(identity.node_id, identity.cluster, proof);
         let published = machine.published();
-        let network = PeerNetworkFactory::new(transport.clone(), credentials.clone());
+        let notices = Notices::default();
+        let network =
+            PeerNetworkFactory::new(transport.clone(), credentials.clone(), notices.clone());
         let config = raft_config(&settings).map_err(|e| StartError::Raft(e.to_string()))?;
         // Boxed for the same reason as in `identify`.
         let raft: BoxFuture<'static, _> =
@@ -154,6 +156,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
             raft,
             log,
             published,
+            notices,
             transport,
             started: TypeConfig::<E>::now(),
             leader_contact_ms: AtomicU64::new(0),

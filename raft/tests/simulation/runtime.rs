@@ -217,7 +217,7 @@ impl Environment for Sim {
         Self::blocking(work).await
     }
 
-    fn rests() -> impl FnMut() + Send + 'static {
+    fn rests(_times: u32) -> impl FnMut() + Send + 'static {
         || {}
     }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::{Request, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
@@ -17,6 +19,7 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::Limits;
 use super::activity::{ActiveRequest, Activity, Verdict};
@@ -52,9 +55,11 @@ impl Server {
         let read_max = (2 * limits.header_bytes_max).max(READ_BUFFER_MIN);
         protocol
             .http1()
-            .timer(TokioTimer::new())
-            // The watchdog is stricter: it counts from the first byte and lets idle ones live.
-            .header_read_timeout(limits.idle_timeout + limits.header_timeout)
+            // The watchdog keeps the time: it counts from the first byte and lets idle ones live. hyper's own
+            // clock would be set anew for every request.
+            .header_read_timeout(None)
+            // Replies are short: to copy one behind its head costs less than to have the kernel gather it.
+            .writev(false)
             .max_buf_size(read_max);
         protocol
             .http2()
@@ -86,38 +91,43 @@ impl Server {
         };
         let socket = TokioIo::new(Socket::new(stream, Arc::clone(&activity)));
         let mut connection = pin!(self.protocol.serve_connection_with_upgrades(socket, service));
-        let mut stopped = self.stopped.clone();
-        let mut ticks = tokio::time::interval(self.watch_interval());
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut stopping = false;
+        let watch = Watch::new(self.stopped.clone(), self.watch_interval());
+        // A set of one: it is looked at only when it was woken, and not with every step of a request.
+        let mut watches = FuturesUnordered::from_iter([watch.next()]);
         let mut close_by = None;
         loop {
             tokio::select! {
+                biased;
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         tracing::debug!(%peer, error = %error, "connection ended");
                     }
                     return;
                 }
-                // A sender that is gone means that the server is gone: the same as a stop.
-                _ = stopped.wait_for(|stopped| *stopped), if !stopping => {
-                    stopping = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                now = ticks.tick() => match activity.verdict(&self.limits) {
-                    Verdict::Keep => {}
-                    Verdict::CloseIdle => {
-                        let by = *close_by.get_or_insert_with(|| {
+                Some((event, watch)) = watches.next() => {
+                    watches.push(watch.next());
+                    let now = match event {
+                        Event::Stop => {
                             connection.as_mut().graceful_shutdown();
-                            now + CLOSE_TIMEOUT
-                        });
-                        if now >= by {
+                            continue;
+                        }
+                        Event::Tick(now) => now,
+                    };
+                    match activity.verdict(&self.limits) {
+                        Verdict::Keep => {}
+                        Verdict::CloseIdle => {
+                            let by = *close_by.get_or_insert_with(|| {
+                                connection.as_mut().graceful_shutdown();
+                                now + CLOSE_TIMEOUT
+                            });
+                            if now >= by {
+                                return;
+                            }
+                        }
+                        Verdict::Cut(reason) => {
+                            tracing::debug!(%peer, reason, "connection cut");
                             return;
                         }
-                    }
-                    Verdict::Cut(reason) => {
-                        tracing::debug!(%peer, reason, "connection cut");
-                        return;
                     }
                 }
             }
@@ -191,6 +201,44 @@ impl Server {
             true => error.outcome(WriteOutcome::NotApplied),
             false => error,
         })
+    }
+}
+
+/// What happens to a connection beside its requests.
+enum Event {
+    /// The server stops.
+    Stop,
+    /// It is time to look at how the connection does.
+    Tick(Instant),
+}
+
+/// Waits for the next [`Event`].
+struct Watch {
+    /// `None` once the stop was told.
+    stopped: Option<watch::Receiver<bool>>,
+    ticks: Interval,
+}
+
+impl Watch {
+    fn new(stopped: watch::Receiver<bool>, interval: Duration) -> Self {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { stopped: Some(stopped), ticks }
+    }
+
+    async fn next(mut self) -> (Event, Self) {
+        let Some(stopped) = &mut self.stopped else {
+            return (Event::Tick(self.ticks.tick().await), self);
+        };
+        let event = tokio::select! {
+            // A sender that is gone means that the server is gone: the same as a stop.
+            _ = stopped.wait_for(|stopped| *stopped) => Event::Stop,
+            now = self.ticks.tick() => Event::Tick(now),
+        };
+        if let Event::Stop = event {
+            self.stopped = None;
+        }
+        (event, self)
     }
 }
 

@@ -72,13 +72,13 @@ impl Machine {
     }
 
     fn checkpoint(&mut self) {
-        let packed = self.store.checkpoint(self.working.state(), &self.dirty).unwrap();
+        let packed = self.store.checkpoint(self.working.state(), &self.dirty, &mut || ()).unwrap();
         self.dirty.clear();
         self.working.forget_packed(packed);
     }
 
     fn install(&mut self, file: &str) {
-        let view = self.store.install(file).unwrap();
+        let view = self.store.install(file, &mut || ()).unwrap();
         assert_eq!(view.state.state_hash(), self.working.state().state_hash());
         (self.working, self.history) = (Working::new(view.state), view.history);
         self.dirty.clear();
@@ -728,7 +728,7 @@ fn a_snapshot_that_is_cut_or_changed_anywhere_is_refused() {
             damaged[bit / 8] ^= 1 << (bit % 8);
         }
         pygmy_storage::volume::write_file(&*m.volume, "incoming", &damaged).unwrap();
-        let error = m.store.install("incoming").unwrap_err();
+        let error = m.store.install("incoming", &mut || ()).unwrap_err();
         assert!(error.is_damage(), "{error}");
     }
     assert_eq!(fingerprint(&m), before);
@@ -745,7 +745,7 @@ fn a_snapshot_replaces_and_never_merges() {
     let (file, _) = store::build_snapshot(&*small.volume, &small.view(), &mut || {}).unwrap();
     let bytes = pygmy_storage::volume::read_file(&*small.volume, &file).unwrap().unwrap();
     pygmy_storage::volume::write_file(&*full.volume, "incoming", &bytes).unwrap();
-    let view = full.store.install("incoming").unwrap();
+    let view = full.store.install("incoming", &mut || ()).unwrap();
     assert_eq!(view.state.state_hash(), small.working.state().state_hash());
     assert_eq!((view.state.item_count(), view.state.order_count()), (1, 0));
     assert_eq!(view.state.key_count(), 0);
@@ -797,7 +797,7 @@ fn a_power_cut_in_any_checkpoint_leaves_the_one_before_or_this_one() {
         feed(&mut m, &entries[first..second]);
         let engine = volume.engine("state-0000000001").unwrap();
         engine.fail_next_syncs(1);
-        assert!(m.store.checkpoint(m.working.state(), &m.dirty).is_err());
+        assert!(m.store.checkpoint(m.working.state(), &m.dirty, &mut || ()).is_err());
         let after = m.working.state().state_hash();
         volume.power_cut(|unsynced| random.random_range(0..=unsynced));
         let (m, origin) = Machine::open(Arc::new(volume));
