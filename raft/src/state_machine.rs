@@ -53,7 +53,7 @@ const PUBLISH_EVERY: usize = 256;
 /// time; a few of them together take what one may. A checkpoint must keep up with the load, and a
 /// member that installs a snapshot is missed meanwhile.
 const CHECKPOINT_RESTS: u32 = 2;
-const SNAPSHOT_RESTS: u32 = 4;
+const SNAPSHOT_RESTS: u32 = 8;
 const INSTALL_RESTS: u32 = 1;
 
 /// When to write a checkpoint.

@@ -389,3 +389,18 @@ impl<E: Environment, T: Transport> RaftNetworkV2<TypeConfig<E>> for PeerNetwork<
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::notices::tests::append;
+
+    #[test]
+    fn only_a_member_that_lacks_much_of_what_is_committed_catches_up_with_rests() {
+        let far = FAR_BEHIND_ENTRIES;
+        assert!(is_far_behind(&append(100, 200, 201 + far)));
+        assert!(!is_far_behind(&append(100, 200, 200 + far)), "after this one it is near");
+        assert!(!is_far_behind(&append(100, 200, 150)), "the usual one runs ahead of commits");
+        assert!(!is_far_behind(&append(100, 100, 200 + 2 * far)), "it has nothing to write");
+    }
+}

@@ -73,7 +73,7 @@ fn says_as_much<E: Environment>(next: &Append<E>, held: &Append<E>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use futures_util::FutureExt;
     use openraft::{EntryPayload, LogId};
     use tokio::sync::mpsc;
@@ -87,7 +87,7 @@ mod tests {
     const LEADER: LeaderId = LeaderId { term: 3, node_id: 1 };
 
     /// An append of the entries `(prev, last]` that says what is committed.
-    fn append(prev: u64, last: u64, committed: u64) -> Append<Tokio> {
+    pub(in crate::network) fn append(prev: u64, last: u64, committed: u64) -> Append<Tokio> {
         let id = |index| LogId::new(LEADER, index);
         let entry = |index| Entry { log_id: id(index), payload: EntryPayload::Blank };
         AppendEntriesRequest {
