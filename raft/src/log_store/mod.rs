@@ -78,7 +78,8 @@ pub struct LogStats {
 }
 
 /// What the Raft core has given to the log, and nothing outside the node knows yet: it tells others of
-/// a vote, applies what is committed, and sends an entry to others only after that.
+/// a vote, applies what is committed, and sends an entry to others only after that. It may tell others what is
+/// committed before: that is noted where it is sent (`network::notices`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Promised {
     /// The newest vote; on its way to the disk, perhaps.

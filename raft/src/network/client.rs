@@ -149,6 +149,7 @@ impl<E: Environment, T: Transport> PeerNetwork<E, T> {
         timeout: Duration,
     ) -> Result<AppendEntriesResponse<TypeConfig<E>>, RPCError<TypeConfig<E>>> {
         let timeout = timeout.max(self.append_timeout_min);
+        self.notices.tell(rpc.leader_commit);
         let result = match self.call(PeerRequest::Append(rpc), timeout).await {
             Ok(PeerResponse::Append(response)) => Ok(response),
             Ok(_) => Err(self.unexpected()),
@@ -392,8 +393,54 @@ impl<E: Environment, T: Transport> RaftNetworkV2<TypeConfig<E>> for PeerNetwork<
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, sync::Mutex};
+
     use super::*;
-    use crate::network::notices::tests::append;
+    use crate::{
+        network::{CallHeader, SecretProof, notices::tests::append},
+        types::{Tokio, alias::LogId},
+    };
+
+    /// Delivers nothing, and notes what the node had noted as told by then.
+    #[derive(Clone)]
+    struct Ear(Notices, Arc<Mutex<Vec<Option<LogId>>>>);
+
+    impl Transport for Ear {
+        async fn call(
+            &self,
+            address: &str,
+            _: CallHeader,
+            _: Vec<u8>,
+            _: Duration,
+        ) -> Result<Vec<u8>, CallError> {
+            self.1.lock().unwrap().push(self.0.told());
+            Err(CallError::Unreachable { address: address.to_owned(), detail: "a test".to_owned() })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_commit_is_noted_as_told_before_anybody_can_hear_of_it() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let ear = Ear(Notices::default(), heard.clone());
+        let notices = ear.0.clone();
+        let credentials = Credentials::new(1, None, SecretProof::new("test", "secret"));
+        let mut factory = PeerNetworkFactory::<Tokio, _>::new(ear, credentials, notices);
+        let member = Member {
+            name: "two".to_owned(),
+            api: String::new(),
+            peer: String::new(),
+            roles: BTreeSet::new(),
+        };
+        let (mut entries, mut heartbeats) =
+            (factory.new_client(2, &member).await, factory.new_heartbeat_client(2, &member).await);
+        let option = || RPCOption::new(Duration::from_secs(1));
+        entries.append_entries(append(8, 9, 8), option()).await.unwrap_err();
+        heartbeats.append_entries(append(9, 9, 9), option()).await.unwrap_err();
+        // One that was made before.
+        entries.append_entries(append(7, 8, 7), option()).await.unwrap_err();
+        let heard: Vec<_> = heard.lock().unwrap().iter().map(|id| id.unwrap().index).collect();
+        assert_eq!(heard, [8, 9, 9]);
+    }
 
     #[test]
     fn only_a_member_that_lacks_much_of_what_is_committed_catches_up_with_rests() {

@@ -5,8 +5,16 @@
 //! that has nothing else to tell is held back for a moment, and what comes meanwhile goes in its place.
 //! Nothing that is confirmed depends on it. Who waits for it asks the leader for an index
 //! (`node::read`), and that lets go what is held back.
+//!
+//! The Raft core has its replication tell the others of a commit before it gives it to the log store, and may
+//! wait for a disk in between. So what is told is noted here before it is sent: no index for a read may be
+//! older than a state that a follower shows.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{
     Stream, StreamExt,
@@ -16,20 +24,38 @@ use futures_util::{
 use openraft::{raft::AppendEntriesRequest, type_config::TypeConfigExt};
 use tokio::sync::Notify;
 
-use crate::types::{Environment, TypeConfig};
+use crate::types::{Environment, TypeConfig, alias::LogId};
 
 /// How long what is committed is not told by a message of its own. tokio's timers take up to a millisecond
 /// more.
 const HOLD: Duration = Duration::from_millis(1);
 
-/// Lets go what is held back. Clones are one.
+/// What a node tells others of commits. Clones are one.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Notices(Arc<Notify>);
+pub(crate) struct Notices(Arc<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    /// Lets go what is held back.
+    hurried: Notify,
+    committed: Mutex<Option<LogId>>,
+}
 
 impl Notices {
     /// Somebody waits for what is committed.
     pub(crate) fn hurry(&self) {
-        self.0.notify_waiters();
+        self.0.hurried.notify_waiters();
+    }
+
+    /// Others are about to hear that this is committed.
+    pub(super) fn tell(&self, committed: Option<LogId>) {
+        let mut told = self.0.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        *told = committed.max(*told);
+    }
+
+    /// The newest entry that others may know to be committed from this node.
+    pub(crate) fn told(&self) -> Option<LogId> {
+        *self.0.committed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -51,7 +77,8 @@ pub(super) fn paced<E: Environment>(
             if !append.entries.is_empty() {
                 return Some((append, (input, None)));
             }
-            let (held, hurried) = (pin!(TypeConfig::<E>::sleep(HOLD)), pin!(notices.0.notified()));
+            let (held, hurried) =
+                (pin!(TypeConfig::<E>::sleep(HOLD)), pin!(notices.0.hurried.notified()));
             let mut long_enough = select(held, hurried);
             while append.entries.is_empty() {
                 match select(input.next(), &mut long_enough).await {
@@ -75,7 +102,7 @@ fn says_as_much<E: Environment>(next: &Append<E>, held: &Append<E>) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use futures_util::FutureExt;
-    use openraft::{EntryPayload, LogId};
+    use openraft::EntryPayload;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -99,7 +126,7 @@ pub(super) mod tests {
     }
 
     fn told(append: &Append<Tokio>) -> (u64, u64, u64) {
-        let index = |id: &Option<crate::types::alias::LogId>| id.as_ref().unwrap().index;
+        let index = |id: &Option<LogId>| id.as_ref().unwrap().index;
         let prev = index(&append.prev_log_id);
         (prev, prev + append.entries.len() as u64, index(&append.leader_commit))
     }

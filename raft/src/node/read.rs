@@ -254,7 +254,8 @@ impl<E: Environment, T: Transport> Node<E, T> {
     /// The index that a linearizable read must have, if this leader and a member that had this vote
     /// after the read began are enough to tell.
     fn read_index_with(&self, other: NodeId, vote: Vote) -> Option<u64> {
-        let promised = self.log.promised();
+        let mut promised = self.log.promised();
+        promised.committed = promised.committed.max(self.notices.told());
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         let membership = &metrics.membership_config;
