@@ -152,6 +152,22 @@ impl HttpTransport {
 }
 
 impl Transport for HttpTransport {
+    async fn reach(
+        &self,
+        address: &str,
+        header: &CallHeader,
+        timeout: Duration,
+    ) -> Result<(), CallError> {
+        let link = self.link(address, header, Lane::Small);
+        match tokio::time::timeout(timeout, link).await {
+            Ok(link) => link.map(|_| ()),
+            Err(_) => Err(CallError::Unreachable {
+                address: address.to_owned(),
+                detail: format!("no connection within {timeout:?}"),
+            }),
+        }
+    }
+
     async fn call(
         &self,
         address: &str,

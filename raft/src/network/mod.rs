@@ -147,6 +147,19 @@ pub enum Refusal {
 
 /// Carries calls to other members.
 pub trait Transport: Clone + Send + Sync + 'static {
+    /// Has a connection to an address ready, so that the next call goes out at once. What has no
+    /// connections has nothing to do.
+    ///
+    /// Errors: there is none in time. Nothing that matters was sent.
+    fn reach(
+        &self,
+        _address: &str,
+        _header: &CallHeader,
+        _timeout: Duration,
+    ) -> impl Future<Output = Result<(), CallError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Sends a body to an address and waits for the reply's body.
     fn call(
         &self,

@@ -68,6 +68,8 @@ impl WriteError {
 /// A burst of writes on its way to the leader.
 pub(super) struct Forward {
     proposed: Vec<Proposed>,
+    /// Told when it is about to be sent. It must not be when nobody hears this any more.
+    leaving: oneshot::Sender<()>,
     reply: oneshot::Sender<Results>,
 }
 
@@ -189,14 +191,22 @@ impl<E: Environment, T: Transport> Node<E, T> {
 
     async fn forward(&self, proposed: Vec<Proposed>, deadline: Duration) -> Results {
         let (reply, waiting) = oneshot::channel();
-        if self.forward.try_send(Forward { proposed, reply }).is_err() {
+        let (leaving, mut left) = oneshot::channel();
+        if self.forward.try_send(Forward { proposed, leaving, reply }).is_err() {
             return vec![Err(WriteError::Overloaded)];
         }
         match TypeConfig::<E>::timeout(deadline, waiting).await {
             Ok(Ok(results)) => results,
             // The forwarder was dropped with the request in its hands.
             Ok(Err(_)) => vec![Err(WriteError::LeadershipLost)],
-            Err(_) => vec![Err(WriteError::Timeout)],
+            Err(_) => {
+                left.close();
+                vec![Err(match left.try_recv() {
+                    Ok(()) => WriteError::Timeout,
+                    // No connection to the leader in all this time, and now it is not sent.
+                    Err(_) => WriteError::NoLeader,
+                })]
+            }
         }
     }
 }
@@ -299,17 +309,27 @@ async fn send_batch<E: Environment, T: Transport>(
     batch: Vec<Forward>,
     timeout: Duration,
 ) {
+    let Some((id, leader)) = reach_leader(node, timeout).await else {
+        for burst in batch {
+            let nowhere = vec![Err(WriteError::NoLeader); burst.proposed.len()];
+            // A client that has gone needs no reply.
+            let _ = burst.reply.send(nowhere);
+        }
+        return;
+    };
     let mut proposed = Vec::new();
     let mut replies = Vec::with_capacity(batch.len());
-    for burst in batch {
-        replies.push((burst.proposed.len(), burst.reply));
-        proposed.extend(burst.proposed);
+    for Forward { proposed: burst, leaving, reply } in batch {
+        if leaving.send(()).is_ok() {
+            replies.push((burst.len(), reply));
+            proposed.extend(burst);
+        }
+    }
+    if proposed.is_empty() {
+        return;
     }
     let count = proposed.len();
-    let results = match node.leader() {
-        Some((id, member)) => call_leader(node, id, &member, proposed, timeout).await,
-        None => Err(WriteError::NoLeader),
-    };
+    let results = call_leader(node, id, &leader, proposed, timeout).await;
     let mut results = match results {
         Ok(results) if results.len() == count => results,
         Ok(_) => vec![Err(WriteError::LeadershipLost); count],
@@ -317,8 +337,23 @@ async fn send_batch<E: Environment, T: Transport>(
     };
     for (count, reply) in replies {
         let rest = results.split_off(count);
-        // A client that has gone needs no reply.
         let _ = reply.send(std::mem::replace(&mut results, rest));
+    }
+}
+
+/// The leader, with a connection to it.
+async fn reach_leader<E: Environment, T: Transport>(
+    node: &Node<E, T>,
+    timeout: Duration,
+) -> Option<(NodeId, Member)> {
+    let (id, leader) = node.leader()?;
+    let header = node.credentials.header(id);
+    match node.transport.reach(&leader.peer, &header, timeout).await {
+        Ok(()) => Some((id, leader)),
+        Err(error) => {
+            tracing::debug!(%error, "writes cannot be passed on to the leader");
+            None
+        }
     }
 }
 

@@ -79,6 +79,19 @@ pub(crate) struct Cuttable {
 }
 
 impl Transport for Cuttable {
+    async fn reach(
+        &self,
+        address: &str,
+        header: &CallHeader,
+        timeout: Duration,
+    ) -> Result<(), CallError> {
+        // A connection is not noticed to be cut before something is sent on it.
+        match self.links.is_cut(&self.own, address) {
+            true => Ok(()),
+            false => self.http.reach(address, header, timeout).await,
+        }
+    }
+
     async fn call(
         &self,
         address: &str,
@@ -388,8 +401,12 @@ impl Cluster {
 
     /// What one node says does not reach the other any more.
     pub(crate) fn cut_one_way(&self, from: NodeId, to: NodeId) {
-        let peer = |id| self.seat(id).member.peer.clone();
-        lock(&self.links.0).insert((peer(from), peer(to)));
+        lock(&self.links.0).insert((self.peer(from).to_owned(), self.peer(to).to_owned()));
+    }
+
+    /// Where a node listens for its peers.
+    pub(crate) fn peer(&self, id: NodeId) -> &str {
+        &self.seat(id).member.peer
     }
 
     /// Cuts a node off from all others.

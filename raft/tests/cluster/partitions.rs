@@ -1,9 +1,17 @@
 //! Cut links and missing majorities: the majority goes on, the minority is honest about itself.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use pygmy_raft::node::{Freshness, ReadError};
+use pygmy_raft::node::{Freshness, ReadError, WriteError};
 use pygmy_storage::command::Outcome;
+use tokio::net::TcpListener;
 
 use crate::harness::{Cluster, DEADLINE, Load, SHORT, eventually, orders_by_reference, refused};
 
@@ -142,4 +150,31 @@ async fn what_partitions_come_and_go_everything_ends_equal() {
     let bought = load.finish().await;
     cluster.all_serve().await;
     cluster.assert_bought(&bought).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_never_left_the_node_is_not_in_doubt() {
+    let cluster = Cluster::started(3, 100).await;
+    let leader = cluster.leader().await;
+    let others = cluster.others(leader);
+    // Its election is lost before it begins, and it goes on to believe in the leader that is gone.
+    cluster.crash(leader).await;
+    cluster.crash(others[0]).await;
+    // What takes connections there says nothing on them.
+    let deaf = TcpListener::bind(cluster.peer(leader)).await.unwrap();
+    let asked = Arc::new(AtomicBool::new(false));
+    let held = tokio::spawn({
+        let asked = asked.clone();
+        async move {
+            let mut held = Vec::new();
+            loop {
+                held.push(deaf.accept().await.unwrap());
+                asked.store(true, Ordering::Relaxed);
+            }
+        }
+    });
+    let fate = refused(cluster.buy(others[1], "never sent", SHORT).await);
+    assert!(asked.load(Ordering::Relaxed), "nobody was asked");
+    assert_eq!(fate, WriteError::NoLeader);
+    held.abort();
 }
