@@ -9,5 +9,6 @@ pub mod config;
 pub mod facade;
 pub mod http;
 pub mod logging;
+mod scheduling;
 pub mod server;
 pub mod shop;

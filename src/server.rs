@@ -26,6 +26,7 @@ use crate::{
         rate_limit::RateLimit,
         serve::{self, Limits},
     },
+    scheduling,
 };
 
 /// How long requests that are under way may take at a stop.
@@ -37,16 +38,26 @@ const WAITING_MAX: usize = 16_384;
 /// Connections of peers: a few from each member.
 const PEER_CONNECTIONS_MAX: usize = 1024;
 
-/// Runs a server on so many threads of its own, and ends them when it ends.
+/// The threads that serve.
+#[derive(Debug, Clone, Copy)]
+pub struct Threads {
+    /// How many.
+    pub count: usize,
+    /// Whether they may wait for their turns: see [`scheduling`].
+    pub batch_scheduling: bool,
+}
+
+/// Runs a server on threads of its own, and ends them when it ends.
 pub async fn on_threads(
-    threads: usize,
+    threads: Threads,
     server: impl Future<Output = anyhow::Result<()>> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(threads)
-        .enable_all()
-        .build()
-        .context("the operating system gives no threads")?;
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(threads.count).enable_all();
+    if threads.batch_scheduling {
+        builder.on_thread_start(scheduling::on_start).on_thread_park(scheduling::on_park);
+    }
+    let runtime = builder.build().context("the operating system gives no threads")?;
     let ended = runtime.spawn(server).await;
     // It waits for the log's writer, which may wait for the disk.
     tokio::task::spawn_blocking(move || drop(runtime)).await.context("ending the threads")?;

@@ -5,7 +5,10 @@ use std::num::NonZero;
 use super::args::{Facade, Overrides, Serve};
 use super::{Answer, Exit, Stop};
 use crate::config::{FacadeConfig, LogSection, NodeConfig, Sources};
-use crate::{logging, server};
+use crate::{
+    logging,
+    server::{self, Threads},
+};
 
 pub(super) async fn node(args: Serve) -> Result<Answer, Stop> {
     let mut sources = sources(&args.overrides, "api.listen");
@@ -25,8 +28,10 @@ pub(super) async fn node(args: Serve) -> Result<Answer, Stop> {
         return Ok(Answer::ok(format!("the configuration of node {} is fine", config.node.name)));
     }
     log_to(&config.log)?;
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = config.threads(processors);
+    let threads = Threads {
+        count: config.threads(processors()),
+        batch_scheduling: config.node.batch_scheduling,
+    };
     ended(server::on_threads(threads, server::serve_node(config)).await)
 }
 
@@ -41,7 +46,12 @@ pub(super) async fn facade(args: Facade) -> Result<Answer, Stop> {
         )));
     }
     log_to(&config.log)?;
-    ended(server::serve_facade(config).await)
+    let threads = Threads { count: processors(), batch_scheduling: config.facade.batch_scheduling };
+    ended(server::on_threads(threads, server::serve_facade(config)).await)
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 fn sources(overrides: &Overrides, listen_key: &str) -> Sources {

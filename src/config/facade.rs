@@ -54,6 +54,8 @@ pub struct FacadeSection {
     pub rate_limit: Option<rate_limit::Settings>,
     /// Live feeds of changes at the same time; more are answered with 503 `overloaded`.
     pub max_feeds: usize,
+    /// As in a node's section.
+    pub batch_scheduling: bool,
 }
 
 impl FacadeConfig {
@@ -97,6 +99,7 @@ impl FacadeSection {
         let rate_limit = reader.rate_limit();
         let max_feeds = usize::try_from(reader.number("max_feeds", 2000, 0..=1_000_000).value)
             .expect("the ranges of sizes end far below 32 bits");
+        let batch_scheduling = reader.switch("batch_scheduling", true).value;
         reader.finish();
         Self {
             name,
@@ -114,6 +117,7 @@ impl FacadeSection {
             legacy_get_buy,
             rate_limit,
             max_feeds,
+            batch_scheduling,
         }
     }
 }

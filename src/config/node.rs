@@ -52,6 +52,8 @@ pub struct NodeSection {
     pub data_dir: PathBuf,
     /// Threads that serve; 0 for this node's share of the processors.
     pub threads: usize,
+    /// Whether these threads may wait for their turns on a processor.
+    pub batch_scheduling: bool,
 }
 
 /// `[api]`
@@ -275,8 +277,9 @@ impl NodeSection {
         let name = reader.name("name", None);
         let data_dir = reader.text("data_dir", None).value.into();
         let threads = size(reader.number("threads", 0, 0..=THREADS_MAX));
+        let batch_scheduling = reader.switch("batch_scheduling", true).value;
         reader.finish();
-        (Self { name: name.value.clone(), data_dir, threads }, name)
+        (Self { name: name.value.clone(), data_dir, threads, batch_scheduling }, name)
     }
 }
 
