@@ -436,7 +436,8 @@ fn what_is_wrong_in_a_facade_file_is_refused_with_key_file_and_line() {
              listen, seeds, deadline_ms, attempt_timeout_ms, cache_ttl_s, cache_entries, \
              max_in_flight, \
              max_connections, body_limit_bytes, header_timeout_ms, legacy_get_buy, \
-             rate_limit_per_second, rate_limit_burst, trusted_proxies, max_feeds",
+             rate_limit_per_second, rate_limit_burst, trusted_proxies, max_feeds, \
+             batch_scheduling",
         ),
     ] {
         refused_facade(change, expected);

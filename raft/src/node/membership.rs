@@ -32,7 +32,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
         let at_least = self.members().iter().map(|(id, ..)| *id).max().unwrap_or(0) + 1;
         let command = Command::ReserveNodeId { at_least };
         let reserved = self
-            .propose(Proposed { key: None, command }, RESERVE_TIMEOUT)
+            .propose(&Proposed { key: None, command }, RESERVE_TIMEOUT)
             .await
             .map_err(|e| MembershipError::Failed(e.to_string()))?;
         let Outcome::NodeId(id) = reserved.applied.outcome else {

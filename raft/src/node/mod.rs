@@ -170,12 +170,15 @@ impl<E: Environment, T: Transport> Node<E, T> {
     /// Waits until the Raft core has stopped, and says why. A node whose core has stopped for a
     /// fault can do nothing more: the process must end.
     pub async fn stopped(&self) -> String {
-        let mut metrics = self.raft.metrics();
+        let metrics = self.raft.metrics();
+        // These change seldom, and end with the core; all of them change with every write.
+        let mut seldom = self.raft.server_metrics();
         loop {
-            if let Err(fatal) = &metrics.borrow_and_update().running_state {
+            let ended = seldom.changed().await.is_err();
+            if let Err(fatal) = &metrics.borrow_watched().running_state {
                 return fatal.to_string();
             }
-            if metrics.changed().await.is_err() {
+            if ended {
                 return "the Raft core has ended".to_owned();
             }
         }

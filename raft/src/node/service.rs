@@ -127,7 +127,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
                 PeerResponse::ReadIndex(self.read_index_for_peer(from, vote).await)
             }
             PeerRequest::Propose(all) => {
-                PeerResponse::Propose(self.propose_many(all, PROPOSE_TIMEOUT).await)
+                PeerResponse::Propose(self.propose_many(&all, PROPOSE_TIMEOUT).await)
             }
             PeerRequest::Status => PeerResponse::Status(self.leader_status()),
             PeerRequest::Promote => PeerResponse::Promote(self.promote(from).await),

@@ -98,7 +98,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
         let proposed =
             crate::network::wire::Proposed { key: None, command: Command::SetPolicy(policy) };
         // A failure shows in the state: the policy is still not set, and this is tried again.
-        if let Err(error) = self.propose(proposed, OWN_WRITE_TIMEOUT).await {
+        if let Err(error) = self.propose(&proposed, OWN_WRITE_TIMEOUT).await {
             tracing::debug!(%error, "seeding the policy failed; trying again");
         }
     }
@@ -113,7 +113,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
         }
         let proposed = crate::network::wire::Proposed { key: None, command: Command::Tick };
         // A failure shows in the state: the reservation still holds, and this is tried again.
-        if let Err(error) = self.propose(proposed, OWN_WRITE_TIMEOUT).await {
+        if let Err(error) = self.propose(&proposed, OWN_WRITE_TIMEOUT).await {
             tracing::debug!(%error, "moving log time on failed; trying again");
         }
     }
@@ -134,7 +134,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
             return;
         }
         let proposed = crate::network::wire::Proposed { key: None, command: Command::Restock };
-        match self.propose(proposed, OWN_WRITE_TIMEOUT).await {
+        match self.propose(&proposed, OWN_WRITE_TIMEOUT).await {
             Ok(reply) => tracing::info!(outcome = ?reply.applied.outcome, "restocked"),
             Err(error) => {
                 tracing::warn!(%error, "restocking failed; trying again at the next turn")

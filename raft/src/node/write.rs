@@ -114,9 +114,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
                 return Err(WriteError::NoLeader);
             }
             let results = match self.leader_id() {
-                Some(id) if id == self.id() => {
-                    self.propose_many(proposed.clone(), until - now).await
-                }
+                Some(id) if id == self.id() => self.propose_many(&proposed, until - now).await,
                 Some(_) => self.forward(proposed.clone(), until - now).await,
                 None => vec![Err(WriteError::NoLeader)],
             };
@@ -135,7 +133,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
     /// Stamps and proposes on this node.
     pub(super) async fn propose(
         &self,
-        proposed: Proposed,
+        proposed: &Proposed,
         deadline: Duration,
     ) -> Result<Reply, WriteError> {
         if self.is_draining() {
@@ -154,18 +152,16 @@ impl<E: Environment, T: Transport> Node<E, T> {
 
     /// Stamps and proposes a burst on this node, in one message to the Raft core. A result each, in
     /// order.
-    pub(super) async fn propose_many(&self, mut all: Vec<Proposed>, deadline: Duration) -> Results {
+    pub(super) async fn propose_many(&self, all: &[Proposed], deadline: Duration) -> Results {
         // openraft makes a stream of what comes of several; the commonest burst is of one.
-        if all.len() == 1
-            && let Some(one) = all.pop()
-        {
+        if let [one] = all {
             return vec![self.propose(one, deadline).await];
         }
         let count = all.len();
         if self.is_draining() {
             return vec![Err(WriteError::ShuttingDown); count];
         }
-        let data: Vec<EntryData> = all.into_iter().map(stamp::<E>).collect();
+        let data: Vec<EntryData> = all.iter().map(stamp::<E>).collect();
         let mut results = Vec::with_capacity(count);
         let ended = TypeConfig::<E>::timeout(deadline, async {
             let mut written = match self.raft.client_write_many(data).await {
@@ -212,10 +208,8 @@ impl<E: Environment, T: Transport> Node<E, T> {
 }
 
 /// The entry of a write, with this node's clock.
-fn stamp<E: Environment>(proposed: Proposed) -> EntryData {
-    let Proposed { key, command } = proposed;
-    let proposal = Proposal { stamp_ms: E::clock_ms(), key, command };
-    EntryData(Bytes::from(proposal.encode()))
+fn stamp<E: Environment>(Proposed { key, command }: &Proposed) -> EntryData {
+    EntryData(Bytes::from(Proposal::encode_parts(E::clock_ms(), key.as_ref(), command)))
 }
 
 /// The replies of a burst, if every one is there. Otherwise the error that says least: one that

@@ -1,5 +1,7 @@
 //! `/v1/items`, `/v1/topics`.
 
+use std::fmt::Display;
+
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
@@ -491,16 +493,18 @@ pub(super) async fn delete(
 pub(super) struct Ranges(Vec<FieldError>);
 
 impl Ranges {
-    pub(super) fn expect(&mut self, holds: bool, pointer: impl Into<String>, detail: &str) {
+    /// Place and reason are only written out where it does not hold: `format_args!`.
+    pub(super) fn expect(&mut self, holds: bool, pointer: impl Display, detail: impl Display) {
         if !holds {
-            self.0.push(FieldError { pointer: pointer.into(), detail: detail.to_owned() });
+            let (pointer, detail) = (pointer.to_string(), detail.to_string());
+            self.0.push(FieldError { pointer, detail });
         }
     }
 
-    pub(super) fn text(&mut self, text: &str, min: usize, max: usize, pointer: &str) {
+    pub(super) fn text(&mut self, text: &str, min: usize, max: usize, pointer: impl Display) {
         let fits = (min..=max).contains(&text.len()) && !text.chars().any(char::is_control);
-        let detail = format!("must be {min} to {max} bytes without control characters");
-        self.expect(fits, pointer, &detail);
+        let detail = format_args!("must be {min} to {max} bytes without control characters");
+        self.expect(fits, pointer, detail);
     }
 
     /// How many places are wrong so far.

@@ -191,18 +191,18 @@ pub(super) fn check_lines(lines: &[api::NewOrderLine], place: &str, ranges: &mut
     let count = lines.len();
     ranges.expect(
         (1..=ORDER_LINES_MAX).contains(&count),
-        format!("{place}/lines"),
-        &format!("must be 1 to {ORDER_LINES_MAX} lines, and are {count}"),
+        format_args!("{place}/lines"),
+        format_args!("must be 1 to {ORDER_LINES_MAX} lines, and are {count}"),
     );
     for (n, line) in lines.iter().enumerate().take(ORDER_LINES_MAX) {
         ranges.expect(
             (1..=QUANTITY_MAX).contains(&line.quantity),
-            format!("{place}/lines/{n}/quantity"),
-            &format!("must be from 1 to {QUANTITY_MAX}"),
+            format_args!("{place}/lines/{n}/quantity"),
+            format_args!("must be from 1 to {QUANTITY_MAX}"),
         );
         ranges.expect(
             line.expected_price_cents.unwrap_or(0) <= AMOUNT_MAX,
-            format!("{place}/lines/{n}/expected_price_cents"),
+            format_args!("{place}/lines/{n}/expected_price_cents"),
             "is larger than any price",
         );
     }
@@ -217,7 +217,7 @@ pub(super) fn check_texts(
 ) {
     for (text, name) in [(customer, "customer"), (reference, "reference")] {
         if let Some(text) = text {
-            ranges.text(text, 1, REFERENCE_BYTES_MAX, &format!("{place}/{name}"));
+            ranges.text(text, 1, REFERENCE_BYTES_MAX, format_args!("{place}/{name}"));
         }
     }
 }

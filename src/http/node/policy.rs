@@ -210,9 +210,9 @@ fn check(settings: &api::Policy) -> Result<(), ApiError> {
             range::RESERVATION_TTL_MAX_S,
         ),
     ] {
-        let detail = format!("must be from {} to {}", range.start(), range.end());
         let fits = value.is_none_or(|value| range.contains(&value));
-        ranges.expect(fits, format!("/{name}"), &detail);
+        let detail = format_args!("must be from {} to {}", range.start(), range.end());
+        ranges.expect(fits, format_args!("/{name}"), detail);
     }
     ranges.finish()
 }

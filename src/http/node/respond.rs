@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use axum::response::{IntoResponse, Response};
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use pygmy_raft::{
     node::{Freshness, ReadError, WriteError},
@@ -56,7 +59,8 @@ impl Answer {
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(bytes) => {
-            let mut response = (status, bytes).into_response();
+            let mut response = Response::new(Body::from(bytes));
+            *response.status_mut() = status;
             let json = HeaderValue::from_static("application/json");
             response.headers_mut().insert(CONTENT_TYPE, json);
             response
