@@ -7,6 +7,8 @@
 //! request that comes alone and does not matter among many. So each thread measures how much it works and how
 //! long it waits for a processor, and is not patient where it works little and waits long.
 
+#![cfg_attr(not(target_os = "linux"), allow(dead_code))]
+
 use std::time::Duration;
 
 /// How often a thread looks at its clocks.
@@ -196,13 +198,14 @@ mod linux {
 
         #[test]
         fn a_thread_that_parks_is_patient_and_what_it_begins_is_not() {
-            let serves = std::thread::spawn(|| {
-                let nice = getpriority_process(None).unwrap();
+            let nice = getpriority_process(None).unwrap();
+            // Whoever runs the tests at another level has decided.
+            let patient = if nice == 0 { Policy::Batch } else { Policy::Other };
+            let serves = std::thread::spawn(move || {
                 look();
-                assert_eq!(policy(), ThreadSchedulePolicy::Normal(Policy::Batch));
+                assert_eq!(policy(), ThreadSchedulePolicy::Normal(patient));
                 assert_eq!(getpriority_process(None).unwrap(), nice);
                 let began = std::thread::spawn(|| {
-                    assert_eq!(policy(), ThreadSchedulePolicy::Normal(Policy::Batch));
                     begin();
                     policy()
                 });
