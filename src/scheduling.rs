@@ -29,9 +29,17 @@ struct Clocks {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
     /// It waits for its turn.
-    Patient,
-    /// It interrupts others, as threads do by default, for so much longer.
-    Prompt(Duration),
+    Patient {
+        /// Because it had much to do, and before its time.
+        early: bool,
+    },
+    /// It interrupts others, as threads do by default.
+    Prompt {
+        /// For so much longer.
+        left: Duration,
+        /// Whatever it has to do.
+        firm: bool,
+    },
 }
 
 impl Manner {
@@ -39,14 +47,15 @@ impl Manner {
     fn after(self, window: Duration, Clocks { ran, waited }: Clocks) -> Self {
         match self {
             // It has little to do, and waits for more than a tenth of the time to do it.
-            Self::Patient if ran < window / 8 && waited > (window / 10).max(ran * 2) => {
-                Self::Prompt(PROMPT_FOR)
+            Self::Patient { early } if ran < window / 8 && waited > (window / 10).max(ran * 2) => {
+                Self::Prompt { left: PROMPT_FOR, firm: early }
             }
-            Self::Patient => Self::Patient,
-            // Busy, and others take short turns: patience pays.
-            Self::Prompt(_) if ran > window / 10 * 3 && waited < ran => Self::Patient,
-            Self::Prompt(left) if left > window => Self::Prompt(left - window),
-            Self::Prompt(_) => Self::Patient,
+            Self::Patient { .. } => Self::Patient { early: false },
+            Self::Prompt { firm: false, .. } if ran > window / 5 => Self::Patient { early: true },
+            Self::Prompt { left, firm } if left > window => {
+                Self::Prompt { left: left - window, firm }
+            }
+            Self::Prompt { .. } => Self::Patient { early: false },
         }
     }
 }
@@ -133,7 +142,12 @@ mod linux {
             let file = File::open("/proc/thread-self/schedstat")?;
             let clocks = read(&file)?;
             set(Policy::Batch)?;
-            Ok(Self { file, manner: Manner::Patient, since: Instant::now(), clocks })
+            Ok(Self {
+                file,
+                manner: Manner::Patient { early: false },
+                since: Instant::now(),
+                clocks,
+            })
         }
 
         fn look(&mut self) -> io::Result<()> {
@@ -149,8 +163,8 @@ mod linux {
             };
             let manner = self.manner.after(window, gone);
             match (self.manner, manner) {
-                (Manner::Patient, Manner::Prompt(_)) => set(Policy::Other)?,
-                (Manner::Prompt(_), Manner::Patient) => set(Policy::Batch)?,
+                (Manner::Patient { .. }, Manner::Prompt { .. }) => set(Policy::Other)?,
+                (Manner::Prompt { .. }, Manner::Patient { .. }) => set(Policy::Batch)?,
                 _ => {}
             }
             (self.manner, self.since, self.clocks) = (manner, now, clocks);
@@ -239,28 +253,42 @@ mod tests {
         manner.after(WINDOW, Clocks { ran, waited })
     }
 
+    const PATIENT: Manner = Manner::Patient { early: false };
+    const PROMPT: Manner = Manner::Prompt { left: PROMPT_FOR, firm: false };
+
     #[test]
     fn patience_lasts_while_it_is_worth_the_wait() {
-        let patient = Manner::Patient;
         // Nothing to do; a few requests on a quiet machine; much to do where everybody has.
         for (ran, waited) in [(0, 0), (2, 1), (1, 9), (35, 5), (46, 40), (66, 22), (17, 60)] {
-            assert_eq!(after(patient, ran, waited), patient, "{ran} {waited}");
+            assert_eq!(after(PATIENT, ran, waited), PATIENT, "{ran} {waited}");
         }
         // Somebody else computes, and each wake-up waits for him.
         for (ran, waited) in [(9, 25), (3, 57), (1, 24)] {
-            assert_eq!(after(patient, ran, waited), Manner::Prompt(PROMPT_FOR), "{ran} {waited}");
+            assert_eq!(after(PATIENT, ran, waited), PROMPT, "{ran} {waited}");
         }
     }
 
+    /// Windows until it is patient again.
+    fn patient_after(mut manner: Manner, ran: u64, waited: u64) -> Option<usize> {
+        (1..100).find(|_| {
+            manner = after(manner, ran, waited);
+            matches!(manner, Manner::Patient { .. })
+        })
+    }
+
     #[test]
-    fn patience_is_tried_again_after_a_while_or_where_it_pays() {
-        let mut manner = Manner::Prompt(PROMPT_FOR);
-        let windows = (1..100).find(|_| {
-            manner = after(manner, 24, 28);
-            manner == Manner::Patient
-        });
-        assert_eq!(windows, Some(50));
-        assert_eq!(after(Manner::Prompt(PROMPT_FOR), 44, 37), Manner::Patient);
-        assert_ne!(after(Manner::Prompt(PROMPT_FOR), 20, 2), Manner::Patient);
+    fn patience_is_tried_again_after_a_while_and_at_once_where_there_is_much_to_do() {
+        assert_eq!(patient_after(PROMPT, 15, 28), Some(50));
+        assert_eq!(patient_after(PROMPT, 44, 37), Some(1));
+    }
+
+    #[test]
+    fn what_was_tried_early_and_in_vain_is_not_tried_early_again() {
+        let early = after(PROMPT, 24, 28);
+        let firm = after(early, 9, 25);
+        assert_eq!(patient_after(firm, 24, 28), Some(50));
+        // It was worth it for a window: the next time is a first time.
+        let kept = after(early, 40, 30);
+        assert_eq!(after(kept, 9, 25), PROMPT);
     }
 }

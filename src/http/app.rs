@@ -10,7 +10,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tower::ServiceExt;
+use tower::Service;
 
 /// Answers requests.
 pub trait Answer: Send + Sync + 'static {
@@ -42,7 +42,8 @@ impl From<Router> for App {
 
 impl Answer for Router {
     fn answer(&self, request: Request) -> BoxFuture<'static, Response> {
-        let answered = self.clone().oneshot(request);
+        // A router is always ready.
+        let answered = self.clone().call(request);
         answered.map(|answered| answered.unwrap_or_else(|never| match never {})).boxed()
     }
 }

@@ -35,7 +35,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderValue, header::ACCEPT};
 use pygmy_raft::{network::http::HttpTransport, types::Tokio};
 use tokio::sync::{Semaphore, watch};
-use tower::ServiceExt;
+use tower::Service;
 
 use self::feed::Feeds;
 pub(crate) use self::{extract::timeout, openapi::methods_of};
@@ -258,9 +258,10 @@ async fn around(api: Api, router: Router, request: Request) -> Response {
 }
 
 /// Lets a request through to its handler, if its client takes what is made here and there is room for it.
-async fn admit(api: &Api, router: Router, request: Request) -> Response {
-    let routed = |request| {
-        router.oneshot(request).map(|routed| routed.unwrap_or_else(|never| match never {}))
+async fn admit(api: &Api, mut router: Router, request: Request) -> Response {
+    // A router is always ready.
+    let mut routed = |request: Request| {
+        router.call(request).map(|routed| routed.unwrap_or_else(|never| match never {}))
     };
     if let Some(refused) = not_acceptable(&request) {
         return refused;
