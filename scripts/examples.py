@@ -16,7 +16,7 @@ WIDTH = 104
 TIMEOUT_S = 60
 # Their values belong to one run.
 VOLATILE = {
-    "ages_ms", "applied_index", "at", "cluster_id", "created_at", "ended_at", "expires_at", "from",
+    "ages_ms", "applied_index", "at", "cluster_id", "created_at", "current_version", "ended_at", "expires_at", "from",
     "hash", "index", "instance", "lag", "last_heard_ms", "leader", "millis", "next_after", "next_cursor", "node",
     "placed_at", "cancelled_at", "api", "peer", "records", "state_hash", "term", "Time", "to",
     "took_ms", "updated_at", "version",

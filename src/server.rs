@@ -43,7 +43,7 @@ const PEER_CONNECTIONS_MAX: usize = 1024;
 pub struct Threads {
     /// How many.
     pub count: usize,
-    /// Whether they may wait for their turns: see [`scheduling`].
+    /// Whether they may wait for their turns on a processor, with SCHED_BATCH (sched(7)).
     pub batch_scheduling: bool,
 }
 
