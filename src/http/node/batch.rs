@@ -23,8 +23,9 @@ use pygmy_storage::{
 use super::{
     Api,
     extract::{self, Json, Params, before_the_log},
-    items::Ranges,
-    openapi, orders, render,
+    openapi, orders,
+    ranges::Ranges,
+    render,
     respond::{self, json, rejection, written},
 };
 use crate::{

@@ -105,7 +105,7 @@ fn check_content_type(headers: &HeaderMap, types: &[&str]) -> Result<(), ApiErro
 
 /// Reads JSON as strictly as a body.
 pub(super) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    // Where something is wrong costs a third more to know; it is looked for when something is.
+    // Keeping track of the place has its price, so it is only done where something is wrong.
     if let Ok(Object(value)) = serde_json::from_slice(body) {
         return Ok(value);
     }

@@ -1,7 +1,5 @@
 //! `/v1/items`, `/v1/topics`.
 
-use std::fmt::Display;
-
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
@@ -21,14 +19,13 @@ use pygmy_storage::{
 use super::{
     Api,
     extract::{self, Id, Json, MergePatch, Params, before_the_log},
-    listing, openapi, render,
+    listing, openapi,
+    ranges::Ranges,
+    render,
     respond::{self, json as json_reply, rejection, written},
 };
 use crate::{
-    api::{
-        self, AMOUNT_MAX, Consistency, FieldError, REFERENCE_BYTES_MAX, TITLE_BYTES_MAX,
-        TOPIC_BYTES_MAX,
-    },
+    api::{self, AMOUNT_MAX, Consistency, REFERENCE_BYTES_MAX, TITLE_BYTES_MAX, TOPIC_BYTES_MAX},
     http::problem::{ApiError, Code},
 };
 
@@ -486,46 +483,6 @@ pub(super) async fn delete(
         | Outcome::MaintenanceSet(_)
         | Outcome::Ticked => respond::unexpected_outcome(&reply),
     })
-}
-
-/// Collects what is out of range.
-#[derive(Default)]
-pub(super) struct Ranges(Vec<FieldError>);
-
-impl Ranges {
-    /// Place and reason are only written out where it does not hold: `format_args!`.
-    pub(super) fn expect(&mut self, holds: bool, pointer: impl Display, detail: impl Display) {
-        if !holds {
-            let (pointer, detail) = (pointer.to_string(), detail.to_string());
-            self.0.push(FieldError { pointer, detail });
-        }
-    }
-
-    pub(super) fn text(&mut self, text: &str, min: usize, max: usize, pointer: impl Display) {
-        let fits = (min..=max).contains(&text.len()) && !text.chars().any(char::is_control);
-        let detail = format_args!("must be {min} to {max} bytes without control characters");
-        self.expect(fits, pointer, detail);
-    }
-
-    /// How many places are wrong so far.
-    pub(super) fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    /// The first place that is wrong.
-    pub(super) fn first(self) -> Option<FieldError> {
-        self.0.into_iter().next()
-    }
-
-    pub(super) fn finish(self) -> Result<(), ApiError> {
-        match self.0.first() {
-            None => Ok(()),
-            Some(first) => {
-                let detail = format!("{} {}.", first.pointer, first.detail);
-                Err(ApiError::new(Code::Invalid, detail).errors(self.0))
-            }
-        }
-    }
 }
 
 /// Checks what is said of an item.

@@ -16,6 +16,7 @@ mod listing;
 mod openapi;
 mod orders;
 mod policy;
+mod ranges;
 mod render;
 mod reservations;
 mod respond;

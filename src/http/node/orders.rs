@@ -17,8 +17,9 @@ use pygmy_storage::{
 use super::{
     Api,
     extract::{self, Id, Json, JsonOrNothing, Params, before_the_log},
-    items::Ranges,
-    openapi, render,
+    openapi,
+    ranges::Ranges,
+    render,
     respond::{self, Answer, json, rejection, written},
 };
 use crate::{

@@ -11,8 +11,9 @@ use pygmy_storage::command::{self, Command, Outcome, Precondition};
 use super::{
     Api,
     extract::{self, Json, Params, before_the_log},
-    items::{Ranges, etag},
+    items::etag,
     openapi,
+    ranges::Ranges,
     respond::{self, json as json_reply, rejection, written},
 };
 use crate::{
