@@ -100,6 +100,7 @@ pub struct Node<E: Environment, T: Transport> {
     recovered: AtomicBool,
     draining: AtomicBool,
     read_index: mpsc::Sender<read::Waiter>,
+    submit: mpsc::Sender<write::Submitted<E>>,
     forward: mpsc::Sender<write::Forward>,
     incoming: tokio::sync::Mutex<Option<service::Incoming>>,
     restocked: Mutex<Option<InstantOf<TypeConfig<E>>>>,

@@ -149,6 +149,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
         let raft = raft.await.map_err(|e| StartError::Raft(e.to_string()))?;
 
         let (read_index, reads) = mpsc::channel(settings.waiting_max);
+        let (submit, submitted) = mpsc::channel(settings.waiting_max);
         let (forward, forwards) = mpsc::channel(settings.waiting_max);
         let node = Arc::new(Self {
             credentials,
@@ -163,6 +164,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
             recovered: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             read_index,
+            submit,
             forward,
             incoming: tokio::sync::Mutex::new(None),
             restocked: Mutex::new(None),
@@ -171,6 +173,7 @@ impl<E: Environment, T: Transport> Node<E, T> {
         });
         let weak = Arc::downgrade(&node);
         drop(TypeConfig::<E>::spawn(read::run_rounds(weak.clone(), reads)));
+        drop(TypeConfig::<E>::spawn(write::run_submitter(node.raft.clone(), submitted)));
         drop(TypeConfig::<E>::spawn(write::run_forwarder(weak.clone(), forwards, FORWARD_TIMEOUT)));
         drop(TypeConfig::<E>::spawn(upkeep::run(weak.clone())));
         drop(TypeConfig::<E>::spawn(await_recovery(weak.clone())));

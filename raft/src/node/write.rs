@@ -8,7 +8,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use openraft::{
-    errors::{ClientWriteError, Fatal, RaftError},
+    Raft,
+    errors::{ClientWriteError, Fatal},
+    impls::OneshotResponder,
+    raft::ClientWriteResult,
     type_config::TypeConfigExt,
 };
 use pygmy_storage::command::{Command, KeyClaim, Proposal};
@@ -17,13 +20,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Node;
 use crate::{
+    gather::gather,
     network::{
         Transport,
         client::call,
         wire::{NotLeader, PeerRequest, PeerResponse, Proposed},
     },
+    state_machine::StateMachine,
     types::{EntryData, Environment, Member, NodeId, Reply, TypeConfig},
 };
+
+/// Writes that are handed to the Raft core together, at most.
+const SUBMITTED_MAX: usize = 1024;
 
 /// Writes in one call to the leader; more only where a single burst has more.
 const FORWARD_BATCH_MAX: usize = 256;
@@ -63,6 +71,12 @@ impl WriteError {
             Self::LeadershipLost | Self::Timeout => false,
         }
     }
+}
+
+/// A write on its way to the Raft core.
+pub(super) struct Submitted<E: Environment> {
+    entry: EntryData,
+    responder: OneshotResponder<TypeConfig<E>, ClientWriteResult<TypeConfig<E>>>,
 }
 
 /// A burst of writes on its way to the leader.
@@ -139,21 +153,25 @@ impl<E: Environment, T: Transport> Node<E, T> {
         if self.is_draining() {
             return Err(WriteError::ShuttingDown);
         }
-        let data = stamp::<E>(proposed);
-        let written = TypeConfig::<E>::timeout(deadline, self.raft.client_write(data)).await;
-        let Ok(written) = written else { return Err(WriteError::Timeout) };
-        match written {
+        let (responder, outcome) = OneshotResponder::new_pair();
+        let submitted = Submitted { entry: stamp::<E>(proposed), responder };
+        if self.submit.try_send(submitted).is_err() {
+            return Err(WriteError::Overloaded);
+        }
+        match TypeConfig::<E>::timeout(deadline, outcome).await {
             // Every entry that carries a proposal gives a reply.
-            Ok(response) => response.data.ok_or(WriteError::LeadershipLost),
-            Err(RaftError::APIError(error)) => Err(not_written(error)),
-            Err(RaftError::Fatal(error)) => Err(stopped(&error)),
+            Ok(Ok(Ok(response))) => response.data.ok_or(WriteError::LeadershipLost),
+            Ok(Ok(Err(error))) => Err(not_written(error)),
+            // The core has stopped, and what it had in its hands may have happened or not.
+            Ok(Err(_)) => Err(WriteError::LeadershipLost),
+            Err(_) => Err(WriteError::Timeout),
         }
     }
 
     /// Stamps and proposes a burst on this node, in one message to the Raft core. A result each, in
     /// order.
     pub(super) async fn propose_many(&self, all: &[Proposed], deadline: Duration) -> Results {
-        // openraft makes a stream of what comes of several; the commonest burst is of one.
+        // One by itself goes together with others like it.
         if let [one] = all {
             return vec![self.propose(one, deadline).await];
         }
@@ -254,6 +272,24 @@ fn not_written<E: Environment>(error: ClientWriteError<TypeConfig<E>>) -> WriteE
 fn stopped<E: Environment>(error: &Fatal<TypeConfig<E>>) -> WriteError {
     tracing::error!(%error, "the core stopped under a write");
     WriteError::LeadershipLost
+}
+
+/// Hands writes to the Raft core, all that come together at once: the core makes a turn for each message that
+/// it finds alone, and the first would wake it at once. Ends with the node.
+pub(super) async fn run_submitter<E: Environment>(
+    raft: Raft<TypeConfig<E>, StateMachine<E>>,
+    mut submitted: mpsc::Receiver<Submitted<E>>,
+) {
+    let mut waiting = Vec::new();
+    while submitted.recv_many(&mut waiting, SUBMITTED_MAX).await > 0 {
+        gather(&mut waiting, SUBMITTED_MAX, || submitted.try_recv().ok()).await;
+        for Submitted { entry, responder } in waiting.drain(..) {
+            // The core takes those for one that it finds one behind the other.
+            if let Err(error) = raft.client_write_ff(entry, Some(responder)).await {
+                tracing::error!(%error, "the core stopped under a write");
+            }
+        }
+    }
 }
 
 /// Passes writes on to the leader: takes all that wait, sends them in one call. Ends with the node.
