@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -28,7 +28,7 @@ use super::mix::{Kind, Operation};
 use super::prepare::STOCK;
 use super::target::{Fault, Session, Target};
 use crate::api;
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, Failure};
 
 /// How often the nodes are asked who leads.
 const LEADER_POLL: Duration = Duration::from_secs(1);
@@ -77,10 +77,26 @@ impl Store {
 
     /// Straight to the nodes that are up: writes to the leader, reads to all in turn, those of the first
     /// client to the leader. `url` is any of them, or a facade. Inside a `LocalSet`.
+    ///
+    /// Errors: as of [`Client::cluster`], and [`ClientError::Unavailable`] where no node is up.
     pub async fn direct(url: &str, timeout: Duration) -> Result<Self, ClientError> {
-        let cluster = Client::new(url)?.cluster().await?;
+        let client = Client::new(url)?;
+        let asked = Instant::now();
+        let cluster = client.cluster().await?;
         let up = cluster.members.iter().filter(|member| member.up);
         let members: Vec<_> = up.map(|member| (member.name.clone(), member.api.clone())).collect();
+        if members.is_empty() {
+            return Err(ClientError::Unavailable {
+                url: client.url().to_owned(),
+                attempts: 1,
+                waited_ms: asked.elapsed().as_millis(),
+                last: Failure::Body(
+                    "it has no member that is up yet; look at the nodes' logs, or wait for them \
+                     with `pygmy wait`"
+                        .to_owned(),
+                ),
+            });
+        }
         let store = Self::new(&members, cluster.leader.as_deref(), timeout).await?;
         let members = Rc::clone(&store.members);
         store.watch.borrow_mut().spawn_local(follow_leader(members));

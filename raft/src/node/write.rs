@@ -12,7 +12,7 @@ use openraft::{
     errors::{ClientWriteError, Fatal},
     impls::OneshotResponder,
     raft::ClientWriteResult,
-    type_config::TypeConfigExt,
+    type_config::{TypeConfigExt, alias::InstantOf},
 };
 use pygmy_storage::command::{Command, KeyClaim, Proposal};
 use serde::{Deserialize, Serialize};
@@ -101,9 +101,22 @@ impl<E: Environment, T: Transport> Node<E, T> {
         command: Command,
         deadline: Duration,
     ) -> Result<Reply, WriteError> {
-        let mut replies = self.write_many(vec![(key, command)], deadline).await?;
-        // One reply for each command, or an error.
-        replies.pop().ok_or(WriteError::LeadershipLost)
+        let proposed = Proposed { key, command };
+        let until = TypeConfig::<E>::now() + deadline;
+        loop {
+            let (leader, left) = self.turn(until)?;
+            let written = match leader {
+                Some(id) if id == self.id() => self.propose(&proposed, left).await,
+                // One reply for each command, or an error.
+                Some(_) => whole(self.forward(vec![proposed.clone()], left).await)
+                    .and_then(|mut replies| replies.pop().ok_or(WriteError::LeadershipLost)),
+                None => Err(WriteError::NoLeader),
+            };
+            match written {
+                Ok(reply) => return Ok(reply),
+                Err(error) => self.again(error).await?,
+            }
+        }
     }
 
     /// Writes a burst of commands that stand each for itself, all at once, and waits for every
@@ -116,31 +129,48 @@ impl<E: Environment, T: Transport> Node<E, T> {
         commands: Vec<(Option<KeyClaim>, Command)>,
         deadline: Duration,
     ) -> Result<Vec<Reply>, WriteError> {
-        if self.is_draining() {
-            return Err(WriteError::ShuttingDown);
-        }
-        let until = TypeConfig::<E>::now() + deadline;
         let proposed: Vec<Proposed> =
             commands.into_iter().map(|(key, command)| Proposed { key, command }).collect();
+        let until = TypeConfig::<E>::now() + deadline;
         loop {
-            let now = TypeConfig::<E>::now();
-            if now >= until {
-                return Err(WriteError::NoLeader);
-            }
-            let results = match self.leader_id() {
-                Some(id) if id == self.id() => self.propose_many(&proposed, until - now).await,
-                Some(_) => self.forward(proposed.clone(), until - now).await,
+            let (leader, left) = self.turn(until)?;
+            let results = match leader {
+                Some(id) if id == self.id() => self.propose_many(&proposed, left).await,
+                Some(_) => self.forward(proposed.clone(), left).await,
                 None => vec![Err(WriteError::NoLeader)],
             };
             match whole(results) {
-                // Certainly nothing happened: look for the leader again.
-                Err(WriteError::NoLeader | WriteError::NotLeader(_) | WriteError::ShuttingDown)
-                    if !self.is_draining() =>
-                {
-                    TypeConfig::<E>::sleep(LEADER_RETRY).await;
-                }
-                other => return other,
+                Ok(replies) => return Ok(replies),
+                Err(error) => self.again(error).await?,
             }
+        }
+    }
+
+    /// Who leads, and how long a write may still take.
+    fn turn(
+        &self,
+        until: InstantOf<TypeConfig<E>>,
+    ) -> Result<(Option<NodeId>, Duration), WriteError> {
+        if self.is_draining() {
+            return Err(WriteError::ShuttingDown);
+        }
+        let now = TypeConfig::<E>::now();
+        if now >= until {
+            return Err(WriteError::NoLeader);
+        }
+        Ok((self.leader_id(), until - now))
+    }
+
+    /// Waits before a write looks for the leader again. Where something may have happened, that is the end.
+    async fn again(&self, error: WriteError) -> Result<(), WriteError> {
+        match error {
+            WriteError::NoLeader | WriteError::NotLeader(_) | WriteError::ShuttingDown
+                if !self.is_draining() =>
+            {
+                TypeConfig::<E>::sleep(LEADER_RETRY).await;
+                Ok(())
+            }
+            decided => Err(decided),
         }
     }
 

@@ -184,3 +184,12 @@ async fn the_policy_is_changed_by_name_and_only_the_one_that_was_seen() {
         assert_eq!(serde_json::from_str::<Value>(&ran.out).unwrap(), json!({"on": on}));
     }
 }
+
+#[tokio::test]
+async fn a_measurement_of_nodes_that_are_not_there_is_refused() {
+    let nobody = json!({"cluster_id": "", "leader": null, "term": 0, "members": []});
+    let mock = Mock::start(move |_| Say::json(200, nobody.clone())).await;
+    let ran = pygmy(&mock.url, &["bench", "--direct", "--seconds", "1"]).await;
+    assert_eq!(ran.exit, Exit::Unavailable);
+    assert!(ran.error.contains("no member that is up"), "{}", ran.error);
+}
