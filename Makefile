@@ -35,8 +35,8 @@ help:
 	@echo "make chaos [ARGS='--seconds 60']        kill nodes under load and check what is left"
 	@echo "make bench [PEERS=etcd,postgres] [ROUNDS=5] [SECONDS=5] [OUT=target/bench.jsonl]"
 	@echo "                                        how fast it is, beside others; see docs/PERFORMANCE.md"
-	@echo "make endurance                          ten million orders, and a follower that was away; deletes"
-	@echo "                                        this checkout's data"
+	@echo "make endurance                          ten million orders, backups meanwhile, and a follower that was"
+	@echo "                                        away; deletes this checkout's data"
 	@echo "make followers                          what a thousand live feeds cost writers; deletes it, too"
 
 build:

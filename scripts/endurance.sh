@@ -7,7 +7,8 @@
 #
 # It takes over this checkout's cluster: it begins with `make cluster-reset` and ends with it. Every
 # figure is printed as it is measured. It fills the store with single orders at full load, for a quarter of an
-# hour or longer, and tells what snapshots and purges cost meanwhile and whether anybody stood for election.
+# hour or longer, and tells what snapshots and purges cost meanwhile and whether anybody stood for election, and
+# what backups cost that are taken at full load.
 # Machines are not equally fast for an hour: what is compared is measured in turns, or in the seconds of one run.
 
 set -euo pipefail
@@ -82,28 +83,38 @@ seconds() {
 snapshots() {
     local node line
     for node in node1 node2 node3; do
-        grep -hE '"?(building|built) a snapshot' "run/$node/log" | while read -r line; do
+        { grep -hE '"?(building|built) a snapshot' "run/$node/log" || true; } | while read -r line; do
             printf '%s %s\n' "$(date -d "${line%% *}" +%s)" "$(grep -oE 'building|built' <<<"$line")"
         done | awk '$2 == "building" { from = $1 } $2 == "built" { print from, $1 + 10 }'
     done
 }
 
-# around_snapshots FILE: the seconds with a snapshot beside those without.
-around_snapshots() {
+# beside WHAT WINDOWS FILE [OTHERS]: the seconds of a run that lie in WINDOWS beside those that do not; what lies in
+# OTHERS counts for neither.
+beside() {
     local part
-    snapshots >"$work/snapshots"
+    touch "$work/none"
     awk -v with="$work/with" -v without="$work/without" '
         BEGIN { printf "" >with; printf "" >without }
         FILENAME == ARGV[1] { from[++n] = $1; to[n] = $2; next }
-        { file = without; for (i = 1; i <= n; i++) if ($1 >= from[i] && $1 <= to[i]) file = with; print >file }
-    ' "$work/snapshots" "$1"
+        FILENAME == ARGV[2] { leave[++l] = $1; until[l] = $2; next }
+        {
+            for (i = 1; i <= l; i++) if ($1 >= leave[i] && $1 <= until[i]) next
+            file = without; for (i = 1; i <= n; i++) if ($1 >= from[i] && $1 <= to[i]) file = with; print >file
+        }
+    ' "$2" "${4:-$work/none}" "$3"
     for part in with without; do
         rate[$part]=$(cut -d' ' -f2 "$work/$part" | median)
         tail[$part]=$(cut -d' ' -f3 "$work/$part" | median)
     done
-    printf '%d s with a snapshot or purge: %s of the orders/s and %s of the p99 of the other seconds' \
-        "$(wc -l <"$work/with")" "$(ratio "${rate[with]}" "${rate[without]}")" \
+    printf '%d s with %s: %s of the orders/s and %s of the p99 of the other seconds' \
+        "$(wc -l <"$work/with")" "$1" "$(ratio "${rate[with]}" "${rate[without]}")" \
         "$(ratio "${tail[with]}" "${tail[without]}")"
+}
+
+around_snapshots() {
+    snapshots >"$work/snapshots"
+    beside "a snapshot or purge" "$work/snapshots" "$1"
 }
 declare -A rate tail
 
@@ -135,6 +146,29 @@ while ((count < ORDERS)); do
     count=$(orders)
     say "$count orders, term $(term), $(dents "$work/fill"); $(around_snapshots "$work/fill")"
 done
+
+# A backup, and as long without one, so that there is something to compare with; under load.
+bench --mix buy --seconds "$FILL_SECONDS" --no-prepare | seconds >"$work/fill" &
+load=$!
+: >"$work/backups"
+sleep 2
+while kill -0 "$load" 2>/dev/null; do
+    from=$(date +%s)
+    "$BIN" backup "$work/backup" --force --json --url "$URL" >"$work/backup.json"
+    to=$(date +%s)
+    printf '%s %s\n' "$from" "$to" >>"$work/backups"
+    sleep $((to - from + 1))
+done
+wait "$load"
+snapshots >"$work/snapshots"
+say "$(wc -l <"$work/backups") backups under load, the last of $(field orders <"$work/backup.json") orders and \
+$(($(field bytes <"$work/backup.json") >> 20)) MB in $((to - from)) s; \
+$(beside "a backup" "$work/backups" "$work/fill" "$work/snapshots")"
+start=$(date +%s.%N)
+"$BIN" restore --single --data "$work/restored" "$work/backup" >/dev/null
+say "one is restored in $(seconds_since "$start") s"
+rm -rf "$work/restored" "$work/backup"
+
 for ((run = 0; run < RUNS; run++)); do
     full=$(buys)
     # Aside, so that it does not share the machine; it comes back below.

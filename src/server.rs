@@ -293,7 +293,7 @@ fn node_settings(config: &NodeConfig) -> anyhow::Result<Settings> {
     })
 }
 
-fn member(row: &MemberConfig) -> Member {
+pub(crate) fn member(row: &MemberConfig) -> Member {
     Member {
         name: row.name.clone(),
         api: row.api.clone(),

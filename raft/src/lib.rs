@@ -12,6 +12,7 @@ pub mod log_store;
 pub mod network;
 pub mod node;
 mod progress;
+pub mod restore;
 pub mod sabotage;
 pub mod state_machine;
 pub mod types;

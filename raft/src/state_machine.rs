@@ -53,7 +53,7 @@ const PUBLISH_EVERY: usize = 256;
 /// time; a few of them together take what one may. A checkpoint must keep up with the load, and a
 /// member that installs a snapshot is missed meanwhile.
 const CHECKPOINT_RESTS: u32 = 2;
-const SNAPSHOT_RESTS: u32 = 8;
+pub(crate) const SNAPSHOT_RESTS: u32 = 8;
 const INSTALL_RESTS: u32 = 1;
 
 /// When to write a checkpoint.
@@ -357,7 +357,8 @@ impl<E: Environment> StateMachine<E> {
     }
 }
 
-fn encode_raft(last_applied: Option<LogId>, membership: &StoredMembership) -> Arc<[u8]> {
+/// What is stored with a state: the last entry in it, and who takes part.
+pub(crate) fn encode_raft(last_applied: Option<LogId>, membership: &StoredMembership) -> Arc<[u8]> {
     codec::encode(&(last_applied, membership)).into()
 }
 

@@ -1,10 +1,11 @@
 //! The command line: what each subcommand does, prints and exits with.
 //!
 //! A subcommand returns what it has to say and its exit code; only [`run`] writes to the standard
-//! streams (the progress of `bench`, `load`, `import`, `wait`, `shop`, `changes --follow` and what `export` gives aside). Nothing here exits the process, and
+//! streams (the progress of `bench`, `load`, `import`, `backup`, `restore`, `wait`, `shop`, `changes --follow` and what `export` gives aside). Nothing here exits the process, and
 //! no error ends in [`Exit::Ok`].
 
 mod args;
+mod backup;
 mod batch;
 mod bench;
 mod changes;
@@ -12,6 +13,7 @@ mod files;
 mod load;
 mod policy;
 mod read;
+mod restore;
 mod serve;
 mod show;
 mod verify;
@@ -195,6 +197,8 @@ async fn act(command: Command) -> Result<Answer, Stop> {
         Command::Load(args) => load::load(args).await,
         Command::Import(args) => files::import(args).await,
         Command::Export(args) => files::export(args).await,
+        Command::Backup(args) => backup::backup(args).await,
+        Command::Restore(args) => restore::restore(args).await,
         Command::Wait(args) => wait::wait(args).await,
         Command::Bench(args) => bench::bench(args).await,
         Command::Completions(args) => Ok(completions(args.shell)),

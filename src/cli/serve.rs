@@ -2,7 +2,7 @@
 
 use std::num::NonZero;
 
-use super::args::{Facade, Overrides, Serve};
+use super::args::{Facade, Own, Serve};
 use super::{Answer, Exit, Stop};
 use crate::config::{FacadeConfig, LogSection, NodeConfig, Sources};
 use crate::{
@@ -11,19 +11,14 @@ use crate::{
 };
 
 pub(super) async fn node(args: Serve) -> Result<Answer, Stop> {
-    let mut sources = sources(&args.overrides, "api.listen");
-    sources.file = args.config;
-    if let Some(data) = &args.data {
-        let Some(data) = data.to_str() else {
-            return Err(Stop::usage("flag --data: the directory's name must be UTF-8"));
-        };
-        sources = sources.with_flag("--data", "node.data_dir", data);
+    let mut sources = sources(&args.overrides.set);
+    if let Some(listen) = &args.overrides.listen {
+        sources = sources.with_flag("--listen", "api.listen", listen);
     }
     if args.join {
         sources = sources.with_flag("--join", "cluster.join", "true");
     }
-    let config =
-        if args.single { NodeConfig::load_single(&sources)? } else { NodeConfig::load(&sources)? };
+    let config = node_config(args.own, sources)?;
     if args.overrides.check {
         return Ok(Answer::ok(format!("the configuration of node {} is fine", config.node.name)));
     }
@@ -35,8 +30,23 @@ pub(super) async fn node(args: Serve) -> Result<Answer, Stop> {
     ended(server::on_threads(threads, server::serve_node(config)).await)
 }
 
+/// The configuration of the node that is meant.
+pub(super) fn node_config(own: Own, mut sources: Sources) -> Result<NodeConfig, Stop> {
+    sources.file = own.config;
+    if let Some(data) = &own.data {
+        let Some(data) = data.to_str() else {
+            return Err(Stop::usage("flag --data: the directory's name must be UTF-8"));
+        };
+        sources = sources.with_flag("--data", "node.data_dir", data);
+    }
+    Ok(if own.single { NodeConfig::load_single(&sources)? } else { NodeConfig::load(&sources)? })
+}
+
 pub(super) async fn facade(args: Facade) -> Result<Answer, Stop> {
-    let mut sources = sources(&args.overrides, "facade.listen");
+    let mut sources = sources(&args.overrides.set);
+    if let Some(listen) = &args.overrides.listen {
+        sources = sources.with_flag("--listen", "facade.listen", listen);
+    }
     sources.file = Some(args.config);
     let config = FacadeConfig::load(&sources)?;
     if args.overrides.check {
@@ -54,13 +64,11 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-fn sources(overrides: &Overrides, listen_key: &str) -> Sources {
+/// The environment, and what overrides it.
+pub(super) fn sources(set: &[(String, String)]) -> Sources {
     let mut sources = Sources::default().with_process_env();
-    for (key, value) in &overrides.set {
+    for (key, value) in set {
         sources = sources.with_flag(&format!("--set {key}"), key, value);
-    }
-    if let Some(listen) = &overrides.listen {
-        sources = sources.with_flag("--listen", listen_key, listen);
     }
     sources
 }

@@ -1,4 +1,4 @@
-//! Import and export: files that may be longer than memory, sent and received as they come.
+//! Import, export and backup: files that may be longer than memory, sent and received as they come.
 
 use std::io;
 use std::time::Duration;
@@ -14,6 +14,9 @@ use crate::api::{Import, WriteOutcome, header};
 
 /// The longest that a file may take, from the first byte to the last: a day.
 const FILE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
+/// How a backup comes.
+const BACKUP_MEDIA_TYPE: &str = "application/octet-stream";
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -136,11 +139,29 @@ impl Client {
         let mut url = self.path(&["v1", "export"]);
         add_query(&mut url, "what", Some(what.as_str()));
         add_query(&mut url, "format", Some(format.as_str()));
+        let response = self.download(url, format.media_type()).await?;
+        Ok(self.pieces(response))
+    }
+
+    /// The whole store, as of one index, piece by piece. An error in the middle says that the backup is not
+    /// whole; [`pygmy_storage::snapshot::verify`] says whether it is.
+    pub async fn backup(
+        &self,
+    ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + use<>, ClientError> {
+        let response = self.download(self.path(&["v1", "backup"]), BACKUP_MEDIA_TYPE).await?;
+        Ok(self.pieces(response))
+    }
+
+    async fn download(
+        &self,
+        url: Url,
+        accept: &'static str,
+    ) -> Result<reqwest::Response, ClientError> {
         let request = self
             .http
             .get(url.clone())
             .timeout(FILE_TIMEOUT)
-            .header(ACCEPT, HeaderValue::from_static(format.media_type()));
+            .header(ACCEPT, HeaderValue::from_static(accept));
         let unavailable = |error| self.unavailable(Failure::Transport(error));
         let response = request.send().await.map_err(unavailable)?;
         self.remember(response.headers());
@@ -150,9 +171,16 @@ impl Client {
             let verdict = judge(status, None, None, &body, false);
             return Err(self.error_of(&url, verdict, |last| self.unavailable(last)));
         }
+        Ok(response)
+    }
+
+    fn pieces(
+        &self,
+        response: reqwest::Response,
+    ) -> impl Stream<Item = Result<Bytes, ClientError>> + use<> {
         let store = self.clone();
         let broken = move |error| store.unavailable(Failure::Transport(error));
-        Ok(response.bytes_stream().map_err(broken))
+        response.bytes_stream().map_err(broken)
     }
 
     fn unavailable(&self, last: Failure) -> ClientError {

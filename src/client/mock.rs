@@ -23,20 +23,20 @@ pub(crate) struct Seen {
 pub(crate) struct Say {
     status: u16,
     headers: Vec<(&'static str, String)>,
-    body: String,
+    body: Vec<u8>,
 }
 
 impl Say {
     pub(crate) fn json(status: u16, body: impl serde::Serialize) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: serde_json::to_string(&body).expect("serializes"),
-        }
+        Self { status, headers: Vec::new(), body: serde_json::to_vec(&body).expect("serializes") }
     }
 
     pub(crate) fn text(status: u16, body: &str) -> Self {
         Self { status, headers: Vec::new(), body: body.into() }
+    }
+
+    pub(crate) fn bytes(status: u16, body: Vec<u8>) -> Self {
+        Self { status, headers: Vec::new(), body }
     }
 
     /// A problem document with what every problem has.

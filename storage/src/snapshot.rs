@@ -46,8 +46,7 @@ pub struct Header {
 /// Errors: [`Error::Gone`] for a view that is too old; see [`View::pin`].
 pub fn export(view: &View, out: &mut dyn Write) -> Result<u64> {
     let _pin = view.pin()?;
-    let mut writer = FrameWriter { out, hasher: blake3::Hasher::new(), bytes: 0, frames: 0 };
-    writer.raw(MAGIC)?;
+    let mut writer = FrameWriter::begin(out)?;
     let state = &view.state;
     writer.frame(Key::Meta, &codec::encode(&Meta::of(state)))?;
 
@@ -105,7 +104,13 @@ struct FrameWriter<'a> {
     frames: u64,
 }
 
-impl FrameWriter<'_> {
+impl<'a> FrameWriter<'a> {
+    fn begin(out: &'a mut dyn Write) -> Result<Self> {
+        let mut writer = Self { out, hasher: blake3::Hasher::new(), bytes: 0, frames: 0 };
+        writer.raw(MAGIC)?;
+        Ok(writer)
+    }
+
     fn raw(&mut self, bytes: &[u8]) -> Result<()> {
         self.out.write_all(bytes).map_err(|e| Error::io("writing a snapshot", e))?;
         self.hasher.update(bytes);
@@ -147,6 +152,7 @@ impl FrameWriter<'_> {
         body.extend_from_slice(&self.frames.to_le_bytes());
         body.extend_from_slice(self.hasher.finalize().as_bytes());
         self.sealed(&body)?;
+        self.out.flush().map_err(|e| Error::io("writing a snapshot", e))?;
         Ok(self.bytes)
     }
 }
@@ -234,18 +240,25 @@ fn damaged(detail: &str) -> Error {
     Error::corrupt("the snapshot", detail)
 }
 
+fn decode_meta(bytes: &[u8]) -> Result<Meta> {
+    codec::decode(bytes, "the meta frame of a snapshot")
+}
+
+impl Header {
+    fn of(meta: Meta) -> Self {
+        Self {
+            raft: meta.raft,
+            applied: meta.applied,
+            orders: meta.orders_next,
+            items: meta.item_count,
+        }
+    }
+}
+
 /// Reads the first frame only.
 pub fn read_header(input: &mut dyn Read) -> Result<Header> {
     match FrameReader::new(input)?.next()? {
-        Frame::Record(Key::Meta, bytes) => {
-            let meta: Meta = codec::decode(&bytes, "the meta frame of a snapshot")?;
-            Ok(Header {
-                raft: meta.raft,
-                applied: meta.applied,
-                orders: meta.orders_next,
-                items: meta.item_count,
-            })
-        }
+        Frame::Record(Key::Meta, bytes) => Ok(Header::of(decode_meta(&bytes)?)),
         Frame::Record(..) | Frame::End => Err(damaged("it does not begin with its meta frame")),
     }
 }
@@ -258,18 +271,29 @@ pub fn verify(input: &mut dyn Read) -> Result<Header> {
     loop {
         match reader.next()? {
             Frame::Record(Key::Meta, bytes) if header.is_none() => {
-                let meta: Meta = codec::decode(&bytes, "the meta frame of a snapshot")?;
-                header = Some(Header {
-                    raft: meta.raft,
-                    applied: meta.applied,
-                    orders: meta.orders_next,
-                    items: meta.item_count,
-                });
+                header = Some(Header::of(decode_meta(&bytes)?));
             }
             Frame::Record(..) => {}
             Frame::End => {
                 return header.ok_or_else(|| damaged("it has no meta frame"));
             }
+        }
+    }
+}
+
+/// Copies a snapshot, with something else of Raft's in it. What is written is whole only if this returns
+/// `Ok`: the copy is checked as it is read.
+pub fn rewrite(input: &mut dyn Read, out: &mut dyn Write, raft: &[u8]) -> Result<u64> {
+    let mut reader = FrameReader::new(input)?;
+    let mut writer = FrameWriter::begin(out)?;
+    loop {
+        match reader.next()? {
+            Frame::Record(Key::Meta, bytes) => {
+                let meta = Meta { raft: raft.to_vec(), ..decode_meta(&bytes)? };
+                writer.frame(Key::Meta, &codec::encode(&meta))?;
+            }
+            Frame::Record(key, bytes) => writer.frame(key, &bytes)?,
+            Frame::End => return writer.end(),
         }
     }
 }

@@ -3,7 +3,10 @@
 //! There is one way to a state: load a checkpoint, or import a snapshot and then load it; the log's
 //! `apply` does the rest. An engine that cannot be read is dropped and rebuilt from the snapshot.
 
-use std::{io::Write, sync::Arc};
+use std::{
+    io::{Read, Write},
+    sync::Arc,
+};
 
 use crate::{
     checkpoint::{self, Dirty},
@@ -13,11 +16,13 @@ use crate::{
     query::View,
     snapshot,
     state::{Packed, State},
-    volume::{NewFile, Volume},
+    volume::Volume,
 };
 
 const ENGINE_PREFIX: &str = "state-";
 const SNAPSHOT_PREFIX: &str = "snapshot-";
+/// A snapshot of another node that becomes this one's.
+const RESTORED: &str = "restored";
 
 /// What a start found and did, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,31 +169,52 @@ pub fn build_snapshot(
     rest: &mut dyn FnMut(),
 ) -> Result<(String, u64)> {
     let name = snapshot_name(view.state.applied());
-    let file = Unhurried { file: volume.create_file(&name)?, bytes: 0, rest };
-    let mut file = std::io::BufWriter::with_capacity(1 << 18, file);
-    let bytes = snapshot::export(view, &mut file)?;
-    let file =
-        file.into_inner().map_err(|e| Error::io(format!("writing {name}"), e.into_error()))?;
-    file.file.commit()?;
+    let mut file = volume.create_file(&name)?;
+    let bytes = export_unhurried(view, &mut file, rest)?;
+    file.commit()?;
     // An install may have brought a newer one meanwhile; that one stays, and this one goes.
     let newest = snapshots(volume)?.pop().unwrap_or_else(|| name.clone());
     remove_snapshots_except(volume, &newest)?;
     Ok((name, bytes))
 }
 
+/// Copies a snapshot into a volume, with something else of Raft's in it, and gives the file's name, to be
+/// [installed](StateStore::install). Calls `step` after each mebibyte.
+pub fn copy_snapshot(
+    volume: &dyn Volume,
+    from: &mut dyn Read,
+    raft: &[u8],
+    step: &mut dyn FnMut(),
+) -> Result<&'static str> {
+    let mut file = volume.create_file(RESTORED)?;
+    let out = Unhurried { out: &mut file, bytes: 0, rest: step };
+    let mut out = std::io::BufWriter::with_capacity(1 << 18, out);
+    snapshot::rewrite(from, &mut out, raft)?;
+    drop(out);
+    file.commit()?;
+    Ok(RESTORED)
+}
+
+/// Writes a snapshot of a view, as [`snapshot::export`] does. Rests after each mebibyte.
+pub fn export_unhurried(view: &View, out: &mut dyn Write, rest: &mut dyn FnMut()) -> Result<u64> {
+    let out = Unhurried { out, bytes: 0, rest };
+    let mut out = std::io::BufWriter::with_capacity(1 << 18, out);
+    snapshot::export(view, &mut out)
+}
+
 /// Bytes of a snapshot that are written between two rests.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// A file that is written with rests.
+/// Writes with rests.
 struct Unhurried<'a> {
-    file: Box<dyn NewFile>,
+    out: &'a mut dyn Write,
     bytes: usize,
     rest: &'a mut dyn FnMut(),
 }
 
 impl Write for Unhurried<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.file.write(bytes)?;
+        let written = self.out.write(bytes)?;
         self.bytes += written;
         if self.bytes >= PIECE_BYTES {
             (self.rest)();
@@ -198,7 +224,7 @@ impl Write for Unhurried<'_> {
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
+        self.out.flush()
     }
 }
 

@@ -5,6 +5,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod backups;
 mod batches;
 mod bench;
 mod damage;

@@ -1,10 +1,12 @@
 //! What goes to a member by frames, what by HTTP, and what becomes of it when the member ends.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use http::Method;
+use pygmy::api::header;
 use serde_json::json;
 
 use crate::mock::{Behaviour, LONG, Script, Shop, Store, until};
@@ -58,6 +60,46 @@ async fn what_is_long_goes_by_http() {
     let got = shop.get("/v1/items/7/prices").await;
     assert_eq!((got.status, got.body.len()), (200, title.len()));
     assert_eq!(ways(&store, "/v1/items/7/prices"), [true, false]);
+}
+
+/// However short the time for other requests is: one that takes long by its nature is waited for, and goes
+/// to one member only.
+#[tokio::test]
+async fn a_backup_passes_through_as_it_comes() {
+    let store = Store::of_three().await;
+    let shop = store
+        .facade(|settings| {
+            settings.read_attempt_timeout = Duration::from_millis(1);
+            settings.deadline = Duration::from_millis(1);
+        })
+        .await;
+    let backup = "z".repeat(3 << 20);
+    store.truth().scripts.insert(
+        (Method::GET, "/v1/backup".to_owned()),
+        Script { status: http::StatusCode::OK, body: backup.clone(), sets: Vec::new() },
+    );
+    for node in &store.nodes {
+        node.behave(Behaviour { hold: Some("/v1/backup"), ..Behaviour::default() });
+    }
+    let asked = shop.spawn_get("/v1/backup");
+    let seen = async || store.counts("/v1/backup").into_iter().sum::<usize>();
+    until("a member is asked", async || seen().await > 0).await;
+    // Long enough for another request to be given up.
+    let other = shop.spawn_get("/v1/backup");
+    until("another one, too", async || seen().await > 1).await;
+    for node in &store.nodes {
+        node.behave(Behaviour::default());
+    }
+    for asked in [asked, other] {
+        let got = asked.await.unwrap();
+        assert_eq!((got.status, got.body.len()), (200, backup.len()));
+        assert!(got.header(header::INDEX).is_some() && got.header(header::NODE).is_some());
+    }
+    assert_eq!(seen().await, 2, "nobody was asked in vain");
+    let by_http = |node: &std::sync::Arc<crate::mock::Node>| {
+        node.seen_of("/v1/backup").iter().all(|seen| !seen.by_frames())
+    };
+    assert!(store.nodes.iter().all(by_http));
 }
 
 #[tokio::test]

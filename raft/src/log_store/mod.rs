@@ -23,7 +23,10 @@ use openraft::{
     storage::{IOFlushed, LogState, RaftLogStorage},
     type_config::TypeConfigExt,
 };
-use pygmy_storage::{Error, Result, engine::Engine};
+use pygmy_storage::{
+    Error, Result,
+    engine::{Batch, Engine},
+};
 use tokio::sync::{mpsc, oneshot};
 
 use self::{cache::Cache, writer::Op};
@@ -170,6 +173,17 @@ impl<E: Environment> LogStore<E> {
     fn submit(&self, op: Op<E>) -> io::Result<()> {
         self.ops.send(op).map_err(|_| stopped())
     }
+}
+
+/// Makes an empty engine the log of a node whose state came from elsewhere: all up to `last` is committed and
+/// purged, and nothing below the vote will be taken.
+pub(crate) fn begin_after(engine: &dyn Engine, last: LogId, vote: &Vote) -> Result<()> {
+    let mut batch = Batch::default();
+    format::put_vote(&mut batch, vote)?;
+    format::put_committed(&mut batch, last)?;
+    format::put_purged(&mut batch, last)?;
+    engine.write(batch)?;
+    engine.sync()
 }
 
 fn stopped() -> io::Error {

@@ -1,5 +1,6 @@
 //! One member of the cluster: starts, writes, reads, tells how it is, stops.
 
+mod backup;
 mod bootstrap;
 mod membership;
 mod read;
@@ -25,7 +26,9 @@ use openraft::{
 use pygmy_storage::{command::Policy, query::View, volume::Volume};
 use tokio::sync::mpsc;
 
+pub(crate) use self::start::LOG_ENGINE;
 pub use self::{
+    backup::Backup,
     read::{Freshness, ReadError},
     start::StartError,
     status::{ClusterStatus, NodeStatus},

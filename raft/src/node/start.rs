@@ -19,13 +19,13 @@ use crate::{
     identity::{Credentials, Identity},
     log_store::LogStore,
     network::{PeerNetworkFactory, SecretProof, Transport, notices::Notices},
-    sabotage,
+    restore, sabotage,
     state_machine::StateMachine,
     types::{Environment, NodeId, TypeConfig},
 };
 
 /// The engine of the log.
-const LOG_ENGINE: &str = "log";
+pub(crate) const LOG_ENGINE: &str = "log";
 /// How long a call that carries passed-on writes may take.
 const FORWARD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -85,6 +85,15 @@ pub enum StartError {
         /// Whose it should be.
         wanted: String,
     },
+    /// A restore into the directory was cut off.
+    #[error(
+        "{location} is half of what `pygmy restore` makes: it was cut off there. Run it again, with \
+         the same file or another one: it begins from the start. Or move the directory away"
+    )]
+    HalfRestored {
+        /// The data directory.
+        location: String,
+    },
     /// A member belongs to another cluster.
     #[error(
         "{name} belongs to another cluster; check the addresses, or reset the one that is wrong"
@@ -118,6 +127,9 @@ impl<E: Environment, T: Transport> Node<E, T> {
         settings: Settings,
         transport: T,
     ) -> Result<Arc<Self>, StartError> {
+        if restore::is_unfinished(&*volume)? {
+            return Err(StartError::HalfRestored { location: volume.location() });
+        }
         service::remove_incoming(&*volume)?;
         let identity =
             identify::<E, T>(volume.clone(), settings.clone(), transport.clone()).await?;

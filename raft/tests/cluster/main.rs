@@ -7,4 +7,5 @@ mod forming;
 mod harness;
 mod partitions;
 mod restarts;
+mod restoring;
 mod serving;

@@ -14,7 +14,7 @@ use pygmy_storage::{
     Error, Result,
     engine::{Batch, Engine, Scan},
     key::KEY_BYTES,
-    volume::{MemoryVolume, NewFile, Volume},
+    volume::{MemoryVolume, NewFile, Scratch, Volume},
 };
 
 use crate::runtime::lock;
@@ -110,6 +110,11 @@ impl Volume for Disk {
     fn rename_file(&self, from: &str, to: &str) -> Result<()> {
         self.power.draw()?;
         self.volume.rename_file(from, to)
+    }
+
+    fn scratch(&self) -> Result<Scratch> {
+        self.power.draw()?;
+        self.volume.scratch()
     }
 
     fn location(&self) -> String {

@@ -16,8 +16,8 @@ pub(super) use catalog::{
     CreateItem, DeleteItem, Export, Import, Items, Ledger, Load, PatchItem, PutItem, Search, Stock,
 };
 pub(super) use operate::{
-    Bench, Cluster, ClusterCommand, Completions, Facade, Maintenance, MaintenanceCommand,
-    Overrides, Policy, PolicyCommand, Serve, SetPolicy, Verify, Wait,
+    Backup, Bench, Cluster, ClusterCommand, Completions, Facade, Maintenance, MaintenanceCommand,
+    Own, Policy, PolicyCommand, Restore, Serve, SetPolicy, Verify, Wait,
 };
 pub(super) use orders::{Buy, Cancel, OrderBatch, Orders, Reservations, Reserve};
 
@@ -210,6 +210,27 @@ Exits with 1 when rows were refused.")]
   pygmy export --what orders --format ndjson | head
 All of it is as of one moment. Items can be imported again. A file that is there is replaced.")]
     Export(Export),
+    /// Write the whole store into a file, from which it can be restored
+    #[command(after_help = "Examples:
+  pygmy backup store.backup
+  pygmy backup store.backup --force --url http://127.0.0.1:8101
+  pygmy backup --check store.backup
+All of it is as of one moment; orders go on meanwhile. The file is there when it is whole and checked, not
+before. One that is there is replaced only with --force. Exits with 1 when it is there, or is damaged.")]
+    Backup(Backup),
+    /// Make the empty data directory of one node from a backup
+    #[command(
+        after_help = "Example, for a cluster whose three nodes are stopped and whose directories were moved away:
+  pygmy restore --config config/cluster/node1.toml store.backup
+  pygmy serve --config config/cluster/node1.toml
+  pygmy serve --config config/cluster/node2.toml --join
+  pygmy serve --config config/cluster/node3.toml --join
+The node is the only member of a new cluster, and serves by itself what is in the backup; the others, with
+empty directories, get everything from it. What was confirmed after the backup is not there any more. Run it
+on one node only. One that was interrupted is run again.
+Exits with 1 when the directory is not empty or the backup is damaged: nothing was changed then."
+    )]
+    Restore(Restore),
     /// Wait until the store answers linearizable reads
     #[command(after_help = "Examples:
   pygmy wait --timeout 60

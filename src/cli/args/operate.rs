@@ -8,8 +8,9 @@ use clap_complete::Shell;
 use super::{Reading, Writing, seconds};
 use crate::bench::Mix;
 
+/// Which node of this machine is meant.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Serve {
+pub(in crate::cli) struct Own {
     /// The node's configuration file
     #[arg(long, value_name = "FILE", required_unless_present = "single")]
     pub(in crate::cli) config: Option<PathBuf>,
@@ -19,6 +20,12 @@ pub(in crate::cli) struct Serve {
     /// Directory of the databases [default with --single: pygmy-data]
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Serve {
+    #[command(flatten)]
+    pub(in crate::cli) own: Own,
     /// With an empty directory: join the cluster that exists, in the place of the member of this name
     #[arg(long, conflicts_with = "single")]
     pub(in crate::cli) join: bool,
@@ -135,6 +142,35 @@ pub(in crate::cli) struct Verify {
     /// How long one member may take to check itself, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = seconds())]
     pub(in crate::cli) member_timeout: u64,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Backup {
+    /// The file to write
+    pub(in crate::cli) file: PathBuf,
+    /// Ask nobody: check a file that is there
+    #[arg(long, conflicts_with = "force")]
+    pub(in crate::cli) check: bool,
+    /// Replace a file that is there
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
+    #[command(flatten)]
+    pub(in crate::cli) reading: Reading,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Restore {
+    /// The backup
+    #[arg(value_name = "BACKUP")]
+    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) own: Own,
+    /// Override a setting, as in --set log.format=json; may be given several times
+    #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = parse_setting)]
+    pub(in crate::cli) set: Vec<(String, String)>,
+    /// Print one JSON document on one line
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
 }
 
 #[derive(Debug, Args)]

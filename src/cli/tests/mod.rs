@@ -1,5 +1,6 @@
 //! Each subcommand against a store that says what the test wants: its words and its exit code.
 
+mod backup;
 mod load;
 mod operate;
 mod shop;
@@ -95,6 +96,11 @@ fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
         &["policy", "set", "price_history"],
         &["policy", "set", "price_history=many"],
         &["maintenance", "maybe"],
+        &["backup"],
+        &["backup", "--check", "--force", "x"],
+        &["restore", "--single"],
+        &["restore", "x"],
+        &["restore", "--single", "--config", "y", "x"],
         &["wait", "--timeout", "0"],
         &["nonsense"],
     ] {

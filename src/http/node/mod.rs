@@ -3,6 +3,7 @@
 //! A handler reads the request, asks the node, and renders the answer. It never touches the log or
 //! the engine, and every error leaves through [`crate::http::problem`].
 
+mod backup;
 mod batch;
 mod changes;
 mod cluster;
@@ -94,6 +95,7 @@ struct Shared {
     feeds: Arc<Feeds>,
     imports: Arc<Semaphore>,
     exports: Arc<Semaphore>,
+    backups: Arc<Semaphore>,
     name: HeaderValue,
 }
 
@@ -123,6 +125,7 @@ pub fn app(node: Arc<Node>, settings: Settings, draining: watch::Receiver<bool>)
         verifying: Arc::new(Semaphore::new(1)),
         imports: Arc::new(Semaphore::new(settings.max_imports)),
         exports: Arc::new(Semaphore::new(export::EXPORTS_MAX)),
+        backups: Arc::new(Semaphore::new(backup::BACKUPS_MAX)),
         settings,
         node,
     }));
@@ -192,6 +195,7 @@ fn routes() -> Routes {
         .route("/v1/changes", get(changes::changes))
         .route("/v1/import", post(import::import))
         .route("/v1/export", get(export::export))
+        .route("/v1/backup", get(backup::backup))
         .route("/v1/cluster", get(cluster::members))
         .route("/v1/verify", get(cluster::verify))
         .route("/v1/policy", get(policy::get).put(policy::put))
@@ -283,7 +287,7 @@ fn is_feed(request: &Request) -> bool {
     request.uri().path() == "/v1/changes" && event_stream::is_wanted(request.headers())
 }
 
-/// Everything here is JSON, but for the welcome, exports and live feeds: who takes none of it is told so.
+/// Everything here is JSON, but for the welcome, exports, backups and live feeds: who takes none of it is told so.
 fn not_acceptable(request: &Request) -> Option<Response> {
     let takes_json = |value: &HeaderValue| {
         value.to_str().is_ok_and(|text| {
@@ -300,7 +304,7 @@ fn not_acceptable(request: &Request) -> Option<Response> {
     ranges.peek()?;
     let path = request.uri().path();
     if !path.starts_with("/v1/")
-        || path == "/v1/export"
+        || ["/v1/export", "/v1/backup"].contains(&path)
         || ranges.any(takes_json)
         || is_feed(request)
     {

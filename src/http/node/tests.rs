@@ -1,5 +1,6 @@
 //! Tests of the node's interface, without a socket, on a node that is alone in its cluster.
 
+mod backup;
 mod batch;
 mod cancel;
 mod catalog;

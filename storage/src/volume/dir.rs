@@ -4,10 +4,13 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use super::{NewFile, Volume};
+use super::{NewFile, Scratch, Volume};
 use crate::{
     engine::{Engine, JournalEngine, SledEngine, sync_dir},
     error::{Error, Result},
@@ -23,6 +26,8 @@ const TEMPORARY: &str = ".tmp";
 pub struct DirVolume {
     root: PathBuf,
     cache_bytes: u64,
+    /// How many files without a name there have been.
+    scratches: AtomicU64,
     /// Holds the lock of the directory; released by the kernel when the process ends.
     _lock: File,
 }
@@ -48,7 +53,8 @@ impl DirVolume {
                 return Err(Error::io(format!("locking {}", lock_path.display()), e));
             }
         }
-        let volume = Self { root: root.to_owned(), cache_bytes, _lock: lock };
+        let volume =
+            Self { root: root.to_owned(), cache_bytes, scratches: AtomicU64::new(0), _lock: lock };
         // What an earlier process began and never committed.
         for name in names(&volume.root.join(FILES))? {
             if name.ends_with(TEMPORARY) {
@@ -57,6 +63,24 @@ impl DirVolume {
         }
         sync_dir(root)?;
         Ok(volume)
+    }
+
+    /// Something in a directory that no volume puts there, if there is any. The `lost+found` of a file system
+    /// does not count; a directory that does not exist has nothing in it.
+    pub fn stranger_in(root: &Path) -> Result<Option<String>> {
+        let context = || format!("listing {}", root.display());
+        let entries = match fs::read_dir(root) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io(context(), e)),
+        };
+        for entry in entries {
+            let name = entry.map_err(|e| Error::io(context(), e))?.file_name();
+            if ![LOCK, ENGINES, FILES, "lost+found"].iter().any(|ours| name == *ours) {
+                return Ok(Some(name.to_string_lossy().into_owned()));
+            }
+        }
+        Ok(None)
     }
 
     fn file_path(&self, name: &str) -> PathBuf {
@@ -109,7 +133,8 @@ impl Volume for DirVolume {
         let file = File::create(&temporary)
             .map_err(|e| Error::io(format!("creating {}", temporary.display()), e))?;
         let target = self.file_path(name);
-        Ok(Box::new(DirFile { file, temporary, target, committed: false, unsynced: 0 }))
+        let file = Paced { file, unsynced: 0 };
+        Ok(Box::new(DirFile { file, temporary, target, committed: false }))
     }
 
     fn open_file(&self, name: &str) -> Result<(Box<dyn Read + Send>, u64)> {
@@ -141,6 +166,19 @@ impl Volume for DirVolume {
         sync_dir(&self.root.join(FILES))
     }
 
+    fn scratch(&self) -> Result<Scratch> {
+        let number = self.scratches.fetch_add(1, Ordering::Relaxed);
+        let path = self.file_path(&format!("scratch-{number}{TEMPORARY}"));
+        let context = |what: &str| format!("{what} {}", path.display());
+        let written = File::create(&path).map_err(|e| Error::io(context("creating"), e))?;
+        let read = File::open(&path);
+        // Without a name it lives as long as it is open. What a crash leaves right here is removed at the
+        // next start, as every temporary file.
+        fs::remove_file(&path).map_err(|e| Error::io(context("removing"), e))?;
+        let read = read.map_err(|e| Error::io(context("opening"), e))?;
+        Ok((Box::new(Paced { file: written, unsynced: 0 }), Box::new(read)))
+    }
+
     fn location(&self) -> String {
         self.root.display().to_string()
     }
@@ -151,16 +189,13 @@ impl Volume for DirVolume {
 const SYNC_EVERY_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
-struct DirFile {
+struct Paced {
     file: File,
-    temporary: PathBuf,
-    target: PathBuf,
-    committed: bool,
     /// Bytes written since the last sync.
     unsynced: usize,
 }
 
-impl Write for DirFile {
+impl Write for Paced {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.unsynced += written;
@@ -176,10 +211,28 @@ impl Write for DirFile {
     }
 }
 
+#[derive(Debug)]
+struct DirFile {
+    file: Paced,
+    temporary: PathBuf,
+    target: PathBuf,
+    committed: bool,
+}
+
+impl Write for DirFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 impl NewFile for DirFile {
     fn commit(mut self: Box<Self>) -> Result<()> {
         let context = |what: &str| format!("{what} {}", self.temporary.display());
-        self.file.sync_all().map_err(|e| Error::io(context("fsync of"), e))?;
+        self.file.file.sync_all().map_err(|e| Error::io(context("fsync of"), e))?;
         fs::rename(&self.temporary, &self.target).map_err(|e| Error::io(context("renaming"), e))?;
         if let Some(dir) = self.target.parent() {
             sync_dir(dir)?;

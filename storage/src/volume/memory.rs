@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{NewFile, Volume};
+use super::{NewFile, Scratch, Volume};
 use crate::{
     engine::{Engine, MemoryEngine},
     error::{Error, Result},
@@ -109,6 +109,12 @@ impl Volume for MemoryVolume {
         Ok(())
     }
 
+    fn scratch(&self) -> Result<Scratch> {
+        let bytes = Arc::default();
+        let read = MemoryScratch { bytes: Arc::clone(&bytes), at: 0 };
+        Ok((Box::new(MemoryScratch { bytes, at: 0 }), Box::new(read)))
+    }
+
     fn location(&self) -> String {
         "memory".to_owned()
     }
@@ -135,5 +141,43 @@ impl NewFile for MemoryFile {
     fn commit(self: Box<Self>) -> Result<()> {
         self.volume.lock().files.insert(self.name, self.bytes.into());
         Ok(())
+    }
+}
+
+/// One side of a file without a name.
+struct MemoryScratch {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    at: usize,
+}
+
+impl MemoryScratch {
+    fn held(&self) -> MutexGuard<'_, Vec<u8>> {
+        // No code panics while holding the lock.
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for MemoryScratch {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.held().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for MemoryScratch {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = {
+            let bytes = self.held();
+            let left = &bytes[self.at.min(bytes.len())..];
+            let read = left.len().min(into.len());
+            into[..read].copy_from_slice(&left[..read]);
+            read
+        };
+        self.at += read;
+        Ok(read)
     }
 }

@@ -21,6 +21,10 @@ pub trait NewFile: Write + Send {
     fn commit(self: Box<Self>) -> Result<()>;
 }
 
+/// A file without a name: what is written to it, and the same from its beginning. It is gone when both
+/// are, and after a crash.
+pub type Scratch = (Box<dyn Write + Send>, Box<dyn Read + Send>);
+
 /// Where a node keeps its engines and files.
 ///
 /// Names are plain file names of ours (no separators). A file appears under its name only when it
@@ -48,6 +52,8 @@ pub trait Volume: Debug + Send + Sync {
     fn remove_file(&self, name: &str) -> Result<()>;
     /// Gives a file another name, atomically, replacing what had it.
     fn rename_file(&self, from: &str, to: &str) -> Result<()>;
+    /// A file for what is passed on and not kept. Reads see what was written so far.
+    fn scratch(&self) -> Result<Scratch>;
 
     /// Where it is, for messages.
     fn location(&self) -> String;
@@ -96,6 +102,17 @@ mod tests {
         assert!(volume.files().unwrap().is_empty());
         assert!(volume.open_file("renamed").is_err());
 
+        let (mut written, mut read) = volume.scratch().unwrap();
+        let (mut other, _) = volume.scratch().unwrap();
+        other.write_all(b"of another").unwrap();
+        let mut seen = String::new();
+        for (piece, all) in [("one", "one"), (", two", "one, two")] {
+            written.write_all(piece.as_bytes()).unwrap();
+            read.read_to_string(&mut seen).unwrap();
+            assert_eq!(seen, all);
+        }
+        assert!(volume.files().unwrap().is_empty(), "it has no name");
+
         let engine = volume.open_engine("state-1").unwrap();
         let mut batch = Batch::default();
         batch.put(crate::key::Key::Meta.encode(0), vec![1]);
@@ -111,6 +128,29 @@ mod tests {
     fn a_directory_keeps_the_contract() {
         let dir = tempfile::tempdir().unwrap();
         suite(&DirVolume::open(dir.path().join("data").as_path(), 8 << 20).unwrap());
+    }
+
+    #[test]
+    fn a_directory_of_somebody_elses_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("data");
+        let stranger = || DirVolume::stranger_in(&root).unwrap();
+        assert_eq!(stranger(), None, "it does not exist");
+        drop(DirVolume::open(&root, 8 << 20).unwrap());
+        std::fs::create_dir(root.join("lost+found")).unwrap();
+        assert_eq!(stranger(), None);
+        std::fs::write(root.join("notes.txt"), "mine").unwrap();
+        assert_eq!(stranger().as_deref(), Some("notes.txt"));
+    }
+
+    #[test]
+    fn what_was_passed_on_is_gone_after_a_crash() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = DirVolume::open(dir.path(), 8 << 20).unwrap();
+        let scratch = volume.scratch().unwrap();
+        // As it is found while it is in use, and so after a crash.
+        assert_eq!(std::fs::read_dir(dir.path().join("files")).unwrap().count(), 0);
+        drop(scratch);
     }
 
     #[test]

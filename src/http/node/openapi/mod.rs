@@ -33,7 +33,8 @@ pub(super) use self::{
     shapes::{Bought, Flags, Found, Health, Invalidated, Lookup, Restocked},
 };
 use super::{
-    batch, changes, cluster, export, health, import, items, orders, policy, reservations, seed,
+    backup, batch, changes, cluster, export, health, import, items, orders, policy, reservations,
+    seed,
 };
 use crate::api;
 
@@ -51,7 +52,7 @@ use crate::api;
         (name = "items", description = "The catalog and its stock."),
         (name = "orders", description = "Sales: all lines of an order, or none."),
         (name = "reservations", description = "Pieces held for a time, then sold or given back."),
-        (name = "files", description = "The catalog and the orders as files."),
+        (name = "files", description = "The catalog, the orders, and everything as files."),
         (name = "changes", description = "What happened since an index."),
         (name = "cluster", description = "The members, and what they hold."),
         (name = "health", description = "For probes; answered also when a node is full."),
@@ -83,6 +84,7 @@ use crate::api;
         changes::changes,
         import::import,
         export::export,
+        backup::backup,
         cluster::members,
         cluster::verify,
         policy::get,

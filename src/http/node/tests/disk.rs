@@ -10,7 +10,7 @@ use pygmy_storage::{
     Result,
     engine::{Batch, Engine, Scan},
     key::KEY_BYTES,
-    volume::{MemoryVolume, NewFile, Volume},
+    volume::{MemoryVolume, NewFile, Scratch, Volume},
 };
 
 /// A volume in memory that waits before each sync while it is held.
@@ -101,6 +101,10 @@ impl Volume for HeldVolume {
 
     fn rename_file(&self, from: &str, to: &str) -> Result<()> {
         self.memory.rename_file(from, to)
+    }
+
+    fn scratch(&self) -> Result<Scratch> {
+        self.memory.scratch()
     }
 
     fn location(&self) -> String {
