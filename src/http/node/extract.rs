@@ -137,16 +137,25 @@ fn json_pointer(path: &serde_path_to_error::Path) -> String {
         .collect()
 }
 
-/// The number in a path. One that is no number names nothing: 404.
+/// The number that a part of a path is: digits and nothing else, not even a sign.
+pub(super) fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// The number in a path, which is `/v1/{kind}/{id}` or goes on from there. One that is no number names nothing: 404.
 pub(super) struct Id(pub(super) u64);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        if let Some(id) = parts.uri.path().split('/').nth(3).and_then(number) {
+            return Ok(Self(id));
+        }
+        // Some of it may be percent-encoded.
         let text = Path::<String>::from_request_parts(parts, state).await;
         let text = text.map(|Path(text)| text).unwrap_or_default();
-        match text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten() {
+        match number(&text) {
             Some(id) => Ok(Self(id)),
             None => {
                 let error = ApiError::new(Code::NotFound, format!("{text:?} is no number."));

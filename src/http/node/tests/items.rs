@@ -52,6 +52,26 @@ async fn an_item_is_created_replaced_and_read() {
 }
 
 #[tokio::test]
+async fn an_item_is_named_by_its_number_however_that_is_written() {
+    let store = Store::start().await;
+    let plain = store.item(1).await;
+    for path in ["/v1/items/1?consistency=linearizable", "/v1/items/%31", "/v1/items/01"] {
+        let read = store.get(path).await;
+        assert_eq!((read.status.as_u16(), read.json()), (200, plain.clone()), "{path}");
+    }
+    let item = json!({ "title": "T", "topic": "C", "price_cents": 250 });
+    for name in ["+1", "1x", "x", "-1", "1.0", "99999999999999999999"] {
+        let path = format!("/v1/items/{name}");
+        for request in [get(&path), put(&path, &item)] {
+            let refused = store.send(request).await;
+            let detail = refused.json()["detail"].to_string();
+            assert_eq!(refused.status.as_u16(), 404, "{path}: {detail}");
+            assert!(detail.contains(name) && detail.contains("is no number"), "{detail}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_precondition_decides_whether_a_write_happens() {
     let store = Store::start().await;
     let version = store.item(1).await["version"].as_u64().unwrap();
