@@ -44,9 +44,9 @@ const APPEND_TIMEOUT: Duration = Duration::from_millis(500);
 const APPENDS_UNDER_WAY: usize = 2;
 /// A member that lacks so many committed entries catches up with rests, and with one append at a time, so that
 /// those who are served notice less of it: on one machine with the others it would take a processor to itself.
-/// It rests for three quarters of the time that it works.
+/// It rests for a half of the time that it works.
 const FAR_BEHIND_ENTRIES: u64 = 20_000;
-const CATCH_UP_REST: f32 = 0.75;
+const CATCH_UP_REST: u32 = 2;
 /// How long one chunk of a snapshot may take: the last one includes the install.
 const SNAPSHOT_CHUNK_TIMEOUT: Duration = Duration::from_secs(20);
 const SNAPSHOT_INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
@@ -172,8 +172,7 @@ impl<E: Environment, T: Transport> PeerNetwork<E, T> {
             let result = if is_far_behind(&rpc) {
                 let began = TypeConfig::<E>::now();
                 let result = self.append(rpc, timeout).await;
-                let worked = TypeConfig::<E>::now() - began;
-                TypeConfig::<E>::sleep(worked.mul_f32(CATCH_UP_REST)).await;
+                TypeConfig::<E>::sleep((TypeConfig::<E>::now() - began) / CATCH_UP_REST).await;
                 drop(turn);
                 result
             } else {
