@@ -4,10 +4,7 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use super::{NewFile, Scratch, Volume};
@@ -26,8 +23,6 @@ const TEMPORARY: &str = ".tmp";
 pub struct DirVolume {
     root: PathBuf,
     cache_bytes: u64,
-    /// How many files without a name there have been.
-    scratches: AtomicU64,
     /// Holds the lock of the directory; released by the kernel when the process ends.
     _lock: File,
 }
@@ -53,8 +48,7 @@ impl DirVolume {
                 return Err(Error::io(format!("locking {}", lock_path.display()), e));
             }
         }
-        let volume =
-            Self { root: root.to_owned(), cache_bytes, scratches: AtomicU64::new(0), _lock: lock };
+        let volume = Self { root: root.to_owned(), cache_bytes, _lock: lock };
         // What an earlier process began and never committed.
         for name in names(&volume.root.join(FILES))? {
             if name.ends_with(TEMPORARY) {
@@ -167,15 +161,14 @@ impl Volume for DirVolume {
     }
 
     fn scratch(&self) -> Result<Scratch> {
-        let number = self.scratches.fetch_add(1, Ordering::Relaxed);
-        let path = self.file_path(&format!("scratch-{number}{TEMPORARY}"));
-        let context = |what: &str| format!("{what} {}", path.display());
-        let written = File::create(&path).map_err(|e| Error::io(context("creating"), e))?;
-        let read = File::open(&path);
+        let context = || format!("a temporary file in {}", self.root.join(FILES).display());
+        let named = tempfile::Builder::new().suffix(TEMPORARY).tempfile_in(self.root.join(FILES));
+        let named = named.map_err(|e| Error::io(context(), e))?;
+        let read = named.reopen().map_err(|e| Error::io(context(), e))?;
         // Without a name it lives as long as it is open. What a crash leaves right here is removed at the
         // next start, as every temporary file.
-        fs::remove_file(&path).map_err(|e| Error::io(context("removing"), e))?;
-        let read = read.map_err(|e| Error::io(context("opening"), e))?;
+        let (written, path) = named.into_parts();
+        path.close().map_err(|e| Error::io(context(), e))?;
         Ok((Box::new(Paced { file: written, unsynced: 0 }), Box::new(read)))
     }
 
